@@ -1,0 +1,52 @@
+"""Read Zarr arrays, v2 and v3, into GPU memory or NumPy, through the same code.
+
+    import gpuzarr
+
+    array = gpuzarr.open_array("data.zarr", path="temperature")
+    part = array[0, 100:200, ::2]
+
+`gpuzarr.open` tells all there is to choose; `DESIGN.md` beside this file tells how it works.
+"""
+
+from gpuzarr.api import open, open_array, open_group  # noqa: A004  as zarr.open
+from gpuzarr.array import Array
+from gpuzarr.errors import (
+    ChecksumError,
+    ChunkError,
+    ChunkFailure,
+    DecodeError,
+    DeviceError,
+    GpuzarrError,
+    MemoryLimitError,
+    MetadataError,
+    NotFoundError,
+    SelectionError,
+    StoreError,
+    UnsupportedError,
+)
+from gpuzarr.group import Group
+from gpuzarr.stores.store import Blob, Store
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Array",
+    "Blob",
+    "ChecksumError",
+    "ChunkError",
+    "ChunkFailure",
+    "DecodeError",
+    "DeviceError",
+    "Group",
+    "GpuzarrError",
+    "MemoryLimitError",
+    "MetadataError",
+    "NotFoundError",
+    "SelectionError",
+    "Store",
+    "StoreError",
+    "UnsupportedError",
+    "open",
+    "open_array",
+    "open_group",
+]

@@ -1,0 +1,417 @@
+"""`Array`: a handle on one Zarr array. It holds no logic of reading; `gpuzarr.read` does that."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gpuzarr.codecs.lower import lower
+from gpuzarr.drawing import draw_chunk_grid
+from gpuzarr.engines.choose import choose_engine
+from gpuzarr.engines.conversion import make_conversion
+from gpuzarr.errors import GpuzarrError, UnsupportedError
+from gpuzarr.explain import Explanation, explain_selection
+from gpuzarr.metadata.model import ArrayMetadata, RectilinearGrid, RegularGrid
+from gpuzarr.node import OpenOptions, load_array, load_attributes
+from gpuzarr.plan.grid import grid_axes
+from gpuzarr.plan.selection import (
+    Selection,
+    normalize_blocks,
+    normalize_orthogonal,
+    normalize_selection,
+    normalize_vectorized,
+)
+from gpuzarr.read import read_selection
+from gpuzarr.source import ArraySource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from gpuzarr.engines.engine import Conversion, DeviceArray
+    from gpuzarr.plan.grid import GridAxis
+    from gpuzarr.stores.store import Store
+
+Chunks = tuple[int, ...] | tuple[tuple[int, ...], ...]
+
+
+class Array:
+    """A read-only Zarr array. `gpuzarr.open_array` makes one; indexing it reads.
+
+    Indexing follows NumPy: integers, slices with any step, `...`, `None`, and lists or masks. Results are new C-contiguous
+    arrays in native byte order, 0-d ones included; chunks that are not stored read as the fill value.
+
+    >>> array = gpuzarr.open_array(store, path="temperature")
+    >>> array.shape, array.chunks, array.dtype
+    ((4, 6), (2, 3), dtype('float32'))
+    >>> array[1, ::-2]
+    array([11.,  9.,  7.], dtype=float32)
+
+    Reads from many threads at once are safe. A handle pickles, and its store with it, for workers in
+    other processes.
+    """
+
+    def __init__(
+        self, store: Store, path: str, metadata: ArrayMetadata, options: OpenOptions
+    ) -> None:
+        self._store = store
+        self._path = path
+        self._metadata = metadata
+        self._options = options
+
+    # What the array is
+
+    @property
+    def metadata(self) -> ArrayMetadata:
+        """The metadata document, in the words of Zarr v3."""
+        return self._metadata
+
+    @property
+    def store(self) -> Store:
+        """Where the array lies."""
+        return self._store
+
+    @property
+    def path(self) -> str:
+        """Path of the array in its store; "" for the root."""
+        return self._path
+
+    @property
+    def name(self) -> str:
+        """The path with a leading slash, as in h5py."""
+        return "/" + self._path
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Elements along each dimension."""
+        return self._metadata.shape
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """dtype of what is read: native byte order."""
+        return self._metadata.data_type.dtype
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole array once read; for variable-length types, of its references."""
+        return self.size * self.dtype.itemsize
+
+    @property
+    def chunks(self) -> Chunks:
+        """Chunk shape; with shards, of the chunks inside them. For rectilinear grids, each dimension's sizes."""
+        if self._inner is not None:
+            return self._inner
+        return _grid_shape(self._metadata)
+
+    @property
+    def shards(self) -> Chunks | None:
+        """Shard shape; None when the array is not sharded."""
+        return None if self._inner is None else _grid_shape(self._metadata)
+
+    @property
+    def nchunks(self) -> int:
+        """Number of chunks in the grid, stored or not; with shards, of the chunks inside them."""
+        if self._inner is not None:
+            return prod(-(-n // c) for n, c in zip(self.shape, self._inner, strict=True))
+        return prod(axis.nchunks for axis in self._objects)
+
+    @property
+    def fill_value(self) -> Any:  # noqa: ANN401  any element type
+        """What chunks that are not stored hold; None where v2 metadata say null (they read as zeros)."""
+        return self._metadata.fill_value
+
+    @property
+    def dimension_names(self) -> tuple[str | None, ...] | None:
+        """Names of the dimensions, where the metadata give them."""
+        return self._metadata.dimension_names
+
+    @property
+    def zarr_format(self) -> int:
+        """2 or 3."""
+        return self._metadata.zarr_format
+
+    @cached_property
+    def attrs(self) -> Mapping[str, Any]:
+        """User attributes; v2's are read at first use."""
+        return load_attributes(self._store, self._path, self._metadata)
+
+    @property
+    def device(self) -> str:
+        """Where results live: "cpu", "cuda:0", ..."""
+        return self._source.engine.device
+
+    @property
+    def engine(self) -> str:
+        """Name of the engine that decodes."""
+        return self._source.engine.name
+
+    @property
+    def info(self) -> ArrayInfo:
+        """All of this in a table that prints."""
+        return ArrayInfo(self)
+
+    # Reading
+
+    def __getitem__(self, key: Any) -> DeviceArray:  # noqa: ANN401  any index
+        return self.read(key)
+
+    @property
+    def oindex(self) -> Indexer:
+        """Orthogonal indexing: each dimension by an integer, a slice, a list or a mask of its own."""
+        return Indexer(self, lambda key: normalize_orthogonal(key, self.shape))
+
+    @property
+    def vindex(self) -> Indexer:
+        """Coordinate indexing: lists that are walked together, or a mask of the array's shape."""
+        return Indexer(self, lambda key: normalize_vectorized(key, self.shape))
+
+    @property
+    def blocks(self) -> Indexer:
+        """Whole stored objects (chunks, or shards) by their position in the grid: integers and slices."""
+        return Indexer(self, lambda key: normalize_blocks(key, self.shape, self._objects))
+
+    def read(
+        self,
+        key: Any = ...,  # noqa: ANN401  any index
+        *,
+        out: DeviceArray | None = None,
+        dtype: Any = None,  # noqa: ANN401  anything numpy.dtype takes
+        scale: float | None = None,
+        offset: float | None = None,
+    ) -> DeviceArray:
+        """Read a selection, with choices that `array[key]` has no room for.
+
+        Args:
+            key: as in `array[key]`.
+            out: where to write: exactly the result's shape; strided is fine; not overlapping itself. Its contents are
+                undefined after an error.
+            dtype: dtype of the result; default that of `out`, else the array's own.
+            scale: multiply every value by this; see `offset`.
+            offset: add this to every scaled value. With one of the two and no `dtype`, results are float32
+                where that holds every stored value, else float64.
+
+        Returns:
+            `out`, or a new C-contiguous array.
+
+        Raises:
+            SelectionError: the key does not fit the array.
+            ChunkError: chunks are damaged; `.failures` names each.
+            StoreError: the storage failed.
+            UnsupportedError: a codec or conversion that is not available.
+            MemoryLimitError: the result does not fit into memory.
+        """
+        return self._read(normalize_selection(key, self.shape), out, dtype, scale, offset)
+
+    async def getitem(self, key: Any = ...) -> DeviceArray:  # noqa: ANN401  any index
+        """`array[key]` for async callers: reads in a thread; cancelling gives the read up."""
+        selection = normalize_selection(key, self.shape)
+        stopped = threading.Event()
+        try:
+            return await asyncio.to_thread(self._read, selection, stopped=stopped)
+        except asyncio.CancelledError:
+            stopped.set()
+            raise
+
+    def explain(self, key: Any = ...) -> Explanation:  # noqa: ANN401  any index
+        """What reading `array[key]` would do, without decoding anything: a report that prints."""
+        return explain_selection(self._source, normalize_selection(key, self.shape))
+
+    def refresh(self) -> Array:
+        """Read the metadata again, after a writer changed them; returns the array itself."""
+        self._metadata = load_array(self._store, self._path, self._metadata.zarr_format)
+        for name in ("attrs", "_source", "_inner"):
+            self.__dict__.pop(name, None)
+        return self
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:  # noqa: ANN401, FBT001
+        """`numpy.asarray(array)`: reads everything."""
+        if copy is False:
+            raise ValueError("reading a Zarr array always makes a new array")
+        values = self[...]
+        return np.asarray(values if dtype is None else values.astype(dtype))
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of a 0-dimensional array")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[DeviceArray]:
+        if not self.shape:
+            raise TypeError("iteration over a 0-dimensional array")
+        return (self[i] for i in range(self.shape[0]))
+
+    def __repr__(self) -> str:
+        shards = "" if self.shards is None else f", shards {self.shards}"
+        chunks = self.chunks if len(repr(self.chunks)) < 60 else "rectilinear"  # noqa: PLR2004
+        return (
+            f"<gpuzarr.Array {self.name} {self.shape} {self.dtype}, chunks {chunks}{shards},"
+            f" zarr v{self.zarr_format}>"
+        )
+
+    def _repr_html_(self) -> str:
+        return draw_chunk_grid(self.info.rows(), self.shape, self.chunks, self.shards)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Array, (self._store, self._path, self._metadata, self._options))
+
+    @cached_property
+    def _source(self) -> ArraySource:
+        """Hops 2 and 3: the codecs lowered, the engine chosen."""
+        options = self._options
+        try:
+            codecs = lower(self._metadata)
+            engine = choose_engine(options.device, options.threads, options.memory_limit)
+            reasons = engine.unsupported(codecs.program)
+            if reasons:
+                raise UnsupportedError(
+                    f"the {engine.name} engine cannot decode this array", reasons=reasons
+                )
+            return ArraySource.prepare(
+                self._metadata, codecs, self._store, self._path, engine, options.cache_nbytes
+            )
+        except GpuzarrError as error:
+            raise error.at(store=self._store.name, path=self._path) from None
+
+    @property
+    def _objects(self) -> tuple[GridAxis, ...]:
+        return grid_axes(self._metadata.chunk_grid, self.shape)
+
+    @cached_property
+    def _inner(self) -> tuple[int, ...] | None:
+        """Shape of the chunks inside shards; None without shards, or with codecs that cannot be read."""
+        try:
+            shard = lower(self._metadata).shard
+        except GpuzarrError:
+            return None
+        return None if shard is None else shard.chunk_shape
+
+    def _conversion(
+        self,
+        selection: Selection,
+        dtype: Any,  # noqa: ANN401
+        scale: float | None,
+        offset: float | None,
+    ) -> Conversion:
+        return make_conversion(
+            self.dtype,
+            dtype=None if dtype is None else np.dtype(dtype),
+            scale=scale,
+            offset=offset,
+            field=selection.field,
+        )
+
+    def _read(
+        self,
+        selection: Selection,
+        out: DeviceArray | None = None,
+        dtype: Any = None,  # noqa: ANN401
+        scale: float | None = None,
+        offset: float | None = None,
+        *,
+        stopped: threading.Event | None = None,
+    ) -> DeviceArray:
+        source = self._source
+        if out is not None and dtype is None:
+            dtype = out.dtype
+        try:
+            conversion = self._conversion(selection, dtype, scale, offset)
+            if out is not None:
+                _check_out(out, selection, conversion)
+            return read_selection(source, selection, conversion, out, stopped)
+        except GpuzarrError as error:
+            raise error.at(store=self._store.name, path=self._path) from error.__cause__
+
+
+class Indexer:
+    """`array.oindex`, `array.vindex` or `array.blocks`: a way to index."""
+
+    def __init__(self, array: Array, normalize: Callable[[Any], Selection]) -> None:
+        self._array = array
+        self._normalize = normalize
+
+    def __getitem__(self, key: Any) -> DeviceArray:  # noqa: ANN401
+        return self._array._read(self._normalize(key))  # noqa: SLF001  part of Array
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayInfo:
+    """What an array is, as a table."""
+
+    array: Array
+
+    def rows(self) -> dict[str, str]:
+        """Labels and values."""
+        array = self.array
+        rows = {
+            "Path": array.name,
+            "Store": array.store.name,
+            "Zarr format": str(array.zarr_format),
+            "Shape": str(array.shape),
+            "Data type": f"{array.metadata.data_type.name} ({array.dtype})",
+            "Chunks": f"{array.chunks}"[:200],
+            "Number of chunks": f"{array.nchunks:,}",
+            "Size": f"{array.nbytes:,} bytes",
+            "Codecs": ", ".join(codec.name for codec in array.metadata.codecs),
+            "Fill value": repr(array.fill_value),
+        }
+        if array.shards is not None:
+            rows["Shards"] = str(array.shards)
+        if array.dimension_names is not None:
+            rows["Dimension names"] = ", ".join(str(name) for name in array.dimension_names)
+        return rows
+
+    def to_dict(self) -> dict[str, str]:
+        """The same, for machines."""
+        return self.rows()
+
+    def __repr__(self) -> str:
+        rows = self.rows()
+        width = max(map(len, rows))
+        return "\n".join(f"{label:<{width}} : {value}" for label, value in rows.items())
+
+
+def _grid_shape(metadata: ArrayMetadata) -> Chunks:
+    """The shapes of stored objects: chunks, or shards."""
+    match metadata.chunk_grid:
+        case RegularGrid(chunk_shape):
+            return chunk_shape
+        case RectilinearGrid(chunk_sizes):
+            return tuple(
+                (sizes,) * -(-length // sizes) if isinstance(sizes, int) else sizes
+                for sizes, length in zip(chunk_sizes, metadata.shape, strict=True)
+            )
+
+
+def _check_out(out: DeviceArray, selection: Selection, conversion: Conversion) -> None:
+    """Refuse an `out` that the result does not fit exactly.
+
+    Raises:
+        ValueError: wrong shape or dtype, read-only, or overlapping itself.
+    """
+    if not isinstance(out, np.ndarray):
+        raise ValueError(f"out= must be a numpy.ndarray on this device, not {type(out).__name__}")
+    if out.shape != selection.shape:
+        raise ValueError(f"out= has shape {out.shape}, but the selection has {selection.shape}")
+    if out.dtype != conversion.result:
+        raise ValueError(f"out= has dtype {out.dtype}, but the result has {conversion.result}")
+    if not out.flags.writeable:
+        raise ValueError("out= is read-only")
+    if any(s == 0 and n > 1 for s, n in zip(out.strides, out.shape, strict=True)):
+        raise ValueError("out= overlaps itself")
+
+

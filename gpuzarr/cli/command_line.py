@@ -1,0 +1,80 @@
+"""Arguments in, exit status out: finds the command, gives it a screen, makes errors one line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from gpuzarr.errors import GpuzarrError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import ModuleType
+
+    from gpuzarr.cli.screen import Screen
+
+COMMANDS = ("info", "tree", "explain", "read", "verify", "doctor", "demo")
+
+OK = 0
+FAILED = 2
+INTERRUPTED = 130
+"""What shells give for a program that was stopped with Ctrl-C."""
+
+EPILOG = """\
+A PATH is a directory or a .zip file that holds a Zarr hierarchy, or any node inside a directory.
+
+exit status: 0 all is well, 1 problems were found, 2 it could not be done.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; `argv` is everything behind the program's name."""
+    if find_spec("rich") is None:
+        print('The command line needs rich: pip install "gpuzarr[cli]"', file=sys.stderr)  # noqa: T201  rich is what is missing
+        return FAILED
+    commands = {name: import_module(f"gpuzarr.cli.{name}") for name in COMMANDS}
+    args = make_parser(commands).parse_args(argv)
+    screen: Screen = import_module("gpuzarr.cli.screen").Screen(json=args.json)
+    try:
+        status: int = commands[args.command].run(args, screen)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        screen.error("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe went away (`gpuzarr tree x | head`). Python flushes once more at exit
+        # and would complain there, so that flush goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except (GpuzarrError, OSError, MemoryError) as error:
+        if args.debug:
+            traceback.print_exc()
+        screen.failure(error)
+        return FAILED
+    return status
+
+
+def make_parser(commands: dict[str, ModuleType]) -> argparse.ArgumentParser:
+    """The parser of all commands, with what every command takes."""
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--json", action="store_true", help="print JSON, for programs")
+    shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser = argparse.ArgumentParser(
+        prog="gpuzarr",
+        description="Look into Zarr stores, versions 2 and 3, check them, and read from them.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, command in commands.items():
+        command.add_arguments(
+            subparsers.add_parser(
+                name, parents=[shared], help=command.HELP, description=command.__doc__
+            )
+        )
+    return parser

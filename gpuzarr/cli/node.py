@@ -1,0 +1,71 @@
+"""The arguments that name a node, and opening it; the same for every command."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gpuzarr import api
+from gpuzarr.array import Array
+from gpuzarr.errors import SelectionError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from gpuzarr.group import Group
+
+
+def add_node_arguments(parser: argparse.ArgumentParser) -> None:
+    """PATH and how to open it."""
+    parser.add_argument("store", metavar="PATH", help="the store, or a node inside a directory")
+    add_open_arguments(parser)
+
+
+def add_open_arguments(parser: argparse.ArgumentParser) -> None:
+    """How to open a store."""
+    parser.add_argument(
+        "--path", metavar="NODE", default="", help="the node inside the store, such as images/0"
+    )
+    parser.add_argument(
+        "--device", default="auto", help="where results live: auto, cpu, cuda, cuda:1 (auto)"
+    )
+    parser.add_argument(
+        "--no-consolidated",
+        dest="consolidated",
+        action="store_const",
+        const=False,
+        default="auto",
+        help="read each node's own metadata, not the consolidated copy",
+    )
+    parser.add_argument(
+        "--zarr-format", type=int, choices=(2, 3), help="insist on this version of the format"
+    )
+    parser.add_argument(
+        "--follow-symlinks", action="store_true", help="follow links that leave the store"
+    )
+
+
+def open_node(args: argparse.Namespace) -> Array | Group:
+    """Open what the arguments name."""
+    return api.open(
+        args.store,
+        path=args.path,
+        device=args.device,
+        consolidated=args.consolidated,
+        zarr_format=args.zarr_format,
+        follow_symlinks=args.follow_symlinks,
+    )
+
+
+def open_array(args: argparse.Namespace) -> Array:
+    """Open what the arguments name, which must be an array."""
+    node = open_node(args)
+    if isinstance(node, Array):
+        return node
+    names = sorted(name for name, _ in node.members())
+    shown = 10
+    inside = ", ".join(names[:shown]) + (", ..." if len(names) > shown else "")
+    raise SelectionError(
+        f"this is a group; name an array inside it with --path (it has: {inside or 'nothing'})",
+        store=args.store,
+        path=args.path,
+    )

@@ -1,0 +1,105 @@
+"""Codec chains to decode programs, once for each array.
+
+`CODECS` is the list of what is supported. Everything that stands in the way of reading an array is
+found here, before any chunk is touched, and told at once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gpuzarr.codecs.array_codecs import ARRAY_CODECS
+from gpuzarr.codecs.bytes_codec import BYTES_CODECS
+from gpuzarr.codecs.chain import Chain, Codec, Sizes, start_chain
+from gpuzarr.codecs.checksums import CHECKSUMS
+from gpuzarr.codecs.compressors import COMPRESSORS
+from gpuzarr.codecs.plugins import explain_unknown, lower_unknown
+from gpuzarr.codecs.sharding import NAME as SHARDING
+from gpuzarr.codecs.sharding import lower_sharding
+from gpuzarr.errors import MetadataError, UnsupportedError
+from gpuzarr.metadata.model import RegularGrid
+from gpuzarr.program import DecodeProgram, HostOnly, LoweredCodecs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from gpuzarr.metadata.model import ArrayMetadata, ChunkGrid, CodecMetadata, DataType
+
+CODECS: Mapping[str, Codec] = {**ARRAY_CODECS, **BYTES_CODECS, **COMPRESSORS, **CHECKSUMS}
+"""Every codec that gpuzarr knows by itself, but sharding_indexed, which holds chains of its own."""
+
+
+def lower(metadata: ArrayMetadata) -> LoweredCodecs:
+    """Lower an array's codec chain.
+
+    Raises:
+        UnsupportedError: with every reason why the chain cannot be decoded.
+        MetadataError: the chain or a configuration breaks its specification.
+    """
+    return lower_chain(
+        metadata.data_type,
+        chunk_sizes(metadata.chunk_grid),
+        metadata.fill_value,
+        metadata.codecs,
+    )
+
+
+def lower_chain(
+    data_type: DataType, sizes: Sizes, fill_value: object, codecs: Sequence[CodecMetadata]
+) -> LoweredCodecs:
+    """Lower a codec chain for chunks whose sizes along each axis are among `sizes`."""
+    dtype = np.dtype(object) if data_type.variable else data_type.dtype
+    chain = start_chain(data_type, dtype, sizes, fill_value)
+    walk(chain, codecs)
+    program = DecodeProgram(chain.decode_steps(), chain.layout())
+    if chain.reasons:
+        message = "the codecs of this array cannot be decoded"
+        raise UnsupportedError(message, reasons=tuple(chain.reasons))
+    if program.layout.dtype.hasobject and not any(
+        isinstance(step, HostOnly) and step.decoded == "|O" for step in program.steps
+    ):
+        message = f"no codec makes elements of type {data_type.name} out of bytes"
+        raise MetadataError(message)
+    return LoweredCodecs(program, chain.shard, tuple(reversed(chain.object_steps)))
+
+
+def chunk_sizes(grid: ChunkGrid) -> Sizes:
+    """For each axis, the different sizes that chunks have along it."""
+    if isinstance(grid, RegularGrid):
+        return tuple((size,) for size in grid.chunk_shape)
+    return tuple(
+        (sizes,) if isinstance(sizes, int) else tuple(sorted(set(sizes)))
+        for sizes in grid.chunk_sizes
+    )
+
+
+def walk(chain: Chain, codecs: Sequence[CodecMetadata]) -> None:
+    """Take a chain along codecs in encode order, to the stored bytes."""
+    understood = True
+    for place, codec in enumerate(codecs):
+        if codec.name == SHARDING:
+            _expect_stage(chain, SHARDING, "array -> bytes", ("array",))
+            lower_sharding(chain, codec.configuration, walk, last=place == len(codecs) - 1)
+        elif (entry := CODECS.get(codec.name)) is not None:
+            if understood:
+                _expect_stage(chain, codec.name, entry.kind, entry.stages())
+            elif chain.stage == "array" and "array" not in entry.stages():
+                chain.stage = "bytes"
+            entry.lower(chain, codec.configuration)
+        elif not lower_unknown(chain, codec) and codec.must_understand:
+            chain.refuse(explain_unknown(codec.name, {**CODECS, SHARDING: None}))
+            understood = False
+    if chain.stage == "array" and understood:
+        names = ", ".join(codec.name for codec in codecs)
+        message = f"no array -> bytes codec among the codecs ({names})"
+        raise MetadataError(message)
+
+
+def _expect_stage(chain: Chain, name: str, kind: str, stages: Sequence[str]) -> None:
+    if chain.stage in stages:
+        return
+    place = "follows" if chain.stage == "bytes" else "comes before"
+    message = f"codec {name!r} ({kind}) {place} the array -> bytes codec"
+    raise MetadataError(message)

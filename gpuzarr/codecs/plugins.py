@@ -1,0 +1,130 @@
+"""Codecs that gpuzarr does not know: from other packages, or a reason that says what would help.
+
+A package adds a codec by an entry point of the group "gpuzarr.codecs" that is named as the codec:
+
+    [project.entry-points."gpuzarr.codecs"]
+    "example.rle" = "example.gpuzarr:RunLength"
+
+It is looked up only when metadata name a codec that is not in gpuzarr's own table. Codecs that
+numcodecs knows, its own and those of other packages, need no such entry point.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from gpuzarr.program import HostOnly, canonical_json, dtype_name
+
+if TYPE_CHECKING:
+    from collections.abc import Buffer, Mapping
+    from importlib.metadata import EntryPoint
+
+    from gpuzarr.codecs.chain import Chain
+    from gpuzarr.metadata.model import CodecMetadata
+    from gpuzarr.program import Step
+
+GROUP = "gpuzarr.codecs"
+PREFIX = "numcodecs."
+
+
+@runtime_checkable
+class DecodingCodec(Protocol):
+    """A codec of another package that decodes bytes on the host."""
+
+    def decode(
+        self, encoded: memoryview, configuration: Mapping[str, Any], nbytes: int | None
+    ) -> Buffer:
+        """Undo the codec.
+
+        Args:
+            encoded: what the codec gave when the chunk was written.
+            configuration: the codec's configuration from the array's metadata.
+            nbytes: how many bytes must come out, where that is known.
+
+        Called from many threads at once. An exception makes the chunk a damaged one.
+        """
+        ...
+
+
+@runtime_checkable
+class LoweringCodec(Protocol):
+    """A codec of another package that is made of steps that engines have already."""
+
+    def lower(self, configuration: Mapping[str, Any]) -> tuple[Step, ...]:
+        """The steps that undo the codec, in decode order."""
+        ...
+
+
+def lower_unknown(chain: Chain, codec: CodecMetadata) -> bool:
+    """Lower a codec that is not in the table; False when that is not possible."""
+    plugin = find_plugin(codec.name)
+    if isinstance(plugin, LoweringCodec):
+        _end_array(chain)
+        for step in reversed(plugin.lower(codec.configuration)):
+            chain.push(step)
+        return True
+    if isinstance(plugin, DecodingCodec) or _is_known_to_numcodecs(codec.name):
+        dtype = chain.dtype
+        _end_array(chain)
+        plain = dtype.names is None and not dtype.hasobject
+        chain.push(
+            HostOnly(
+                codec.name,
+                canonical_json(codec.configuration),
+                dtype_name(dtype) if plain else None,
+            )
+        )
+        return True
+    return False
+
+
+def _end_array(chain: Chain) -> None:
+    """Take an unknown codec among array codecs for the array -> bytes codec."""
+    if chain.stage == "array":
+        chain.to_bytes(chain.dtype)
+
+
+def find_plugin(name: str) -> object | None:
+    """The object that another package's entry point for codec `name` gives."""
+    for entry_point in _entry_points(GROUP, name):
+        return entry_point.load()
+    return None
+
+
+def explain_unknown(name: str, known: Mapping[str, object]) -> str:
+    """Why a codec that is not in the table is not supported, and what would help."""
+    identifier = name.removeprefix(PREFIX)
+    if identifier == "pickle":
+        return (
+            "codec 'numcodecs.pickle' is refused: unpickling runs code that the data bring along; "
+            "write the array anew with vlen-utf8, vlen-bytes or json2"
+        )
+    for group, wanted in (("zarr.codecs", name), ("numcodecs.codecs", identifier)):
+        for entry_point in _entry_points(group, wanted):
+            package = entry_point.dist.name if entry_point.dist else entry_point.value
+            return (
+                f"codec {name!r} is provided by the package {package} to {group.split('.')[0]}, but "
+                f"gpuzarr needs an entry point {name!r} in the group {GROUP!r}"
+            )
+    names = ", ".join(sorted(known))
+    return (
+        f"codec {name!r} is not known; install a package that provides it by an entry point in the "
+        f"group {GROUP!r}; known are {names}, and all codecs of numcodecs"
+    )
+
+
+def _is_known_to_numcodecs(name: str) -> bool:
+    """Whether numcodecs has a codec, by entry point or because a package registered it already."""
+    if not name.startswith(PREFIX) or name == f"{PREFIX}pickle":
+        return False
+    identifier = name.removeprefix(PREFIX)
+    # Not imported for this: who has registered a codec has imported it.
+    registry = sys.modules.get("numcodecs.registry")
+    registered = getattr(registry, "codec_registry", {})
+    return identifier in registered or bool(_entry_points("numcodecs.codecs", identifier))
+
+
+def _entry_points(group: str, name: str) -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=group, name=name))

@@ -1,0 +1,1 @@
+"""Run decode programs over tables of chunks: one engine a kind of device."""

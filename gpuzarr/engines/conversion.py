@@ -1,0 +1,137 @@
+"""What `dtype=`, `scale=` and `offset=` mean: `stored * scale + offset`, computed and rounded once.
+
+The rules hold for every engine, so that they agree bit for bit: with a scale or an offset the arithmetic is in
+the result's type, at least float32, without fused multiply-add; without them values are cast as
+NumPy casts, except that floats to integers round toward zero and refuse what does not fit.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gpuzarr.engines.engine import Conversion
+from gpuzarr.errors import SelectionError, UnsupportedError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+NUMERIC = "biufcV"
+"""Kinds that can be converted; V holds ml_dtypes' numbers besides raw and structured types."""
+
+_SMALL_INTEGER_NBYTES = 2
+
+
+def make_conversion(
+    stored: np.dtype[Any],
+    *,
+    dtype: np.dtype[Any] | None = None,
+    scale: float | None = None,
+    offset: float | None = None,
+    field: str | None = None,
+) -> Conversion:
+    """Decide the result's dtype, and refuse conversions that have no meaning.
+
+    Args:
+        stored: dtype of the array's elements, in native byte order.
+        dtype: the result's dtype; None: the stored one, or by `default_float` with a scale or offset.
+        scale: factor of every value; None for 1.
+        offset: added to every scaled value; None for 0.
+        field: a field of a structured type.
+
+    Raises:
+        SelectionError: no such field.
+        UnsupportedError: a conversion that this type does not have.
+    """
+    if field is not None:
+        if not stored.names or field not in stored.names:
+            known = ", ".join(stored.names or ()) or "none: the type is not structured"
+            raise SelectionError(f"there is no field {field!r}; fields are {known}")
+        stored = stored.fields[field][0]  # type: ignore[index]
+    scaled = scale is not None or offset is not None
+    if dtype is None:
+        dtype = default_float(stored) if scaled and is_number(stored) else stored
+    dtype = np.dtype(dtype).newbyteorder("=")
+    if dtype == stored and not scaled:
+        return Conversion(stored, stored, field=field)
+    if stored.kind in "mM" and dtype.kind in "iu" and dtype.itemsize == stored.itemsize:
+        if not scaled:
+            return Conversion(stored, dtype, field=field)
+    elif is_number(stored) and is_number(dtype) and (dtype.kind == "c" or stored.kind != "c"):
+        return Conversion(
+            stored,
+            dtype,
+            None if scale is None else float(scale),
+            None if offset is None else float(offset),
+            field,
+        )
+    what = "scaled" if scaled else f"converted to {dtype}"
+    raise UnsupportedError(
+        f"values of type {stored} cannot be {what} while they are read; read them as they are"
+    )
+
+
+def is_number(dtype: np.dtype[Any]) -> bool:
+    """Whether the dtype is a bool, integer, float or complex type, of NumPy or ml_dtypes."""
+    return dtype.kind in "biufc" or (
+        dtype.kind == "V" and dtype.names is None and dtype.type is not np.void
+    )
+
+
+def default_float(stored: np.dtype[Any]) -> np.dtype[Any]:
+    """The float type of scaled values: float32 where it holds every stored one, else float64."""
+    if stored.kind == "c":
+        return stored
+    small = stored.itemsize <= _SMALL_INTEGER_NBYTES or stored == np.float32
+    return np.dtype(np.float32 if small else np.float64)
+
+
+def arithmetic_dtype(conversion: Conversion) -> np.dtype[Any] | None:
+    """The type in which scaled values are computed; None without scale and offset."""
+    if conversion.scale is None and conversion.offset is None:
+        return None
+    result = conversion.result
+    if result.kind in "biu":
+        return default_float(conversion.stored)
+    if result.kind == "c":
+        return result
+    return np.dtype(np.float64 if result == np.float64 else np.float32)
+
+
+def convert(values: NDArray[Any], conversion: Conversion) -> NDArray[Any]:
+    """Apply a conversion to NumPy values of the stored type in any byte order.
+
+    Raises:
+        ValueError: a float that is NaN or does not fit into the integer result.
+    """
+    if conversion.identity:
+        return values
+    result = conversion.result
+    if conversion.stored.kind in "mM":
+        return values.astype(conversion.stored).view(np.int64).astype(result)
+    arithmetic = arithmetic_dtype(conversion)
+    # Overflow to infinity and NaN are values like others here, not warnings.
+    with np.errstate(all="ignore"):
+        if arithmetic is not None:
+            values = values.astype(arithmetic)
+            if conversion.scale is not None:
+                values = values * arithmetic.type(conversion.scale)
+            if conversion.offset is not None:
+                values = values + arithmetic.type(conversion.offset)
+        if result.kind in "iu" and values.dtype.kind not in "biu":
+            values = _truncate(values, result)
+        return values.astype(result)
+
+
+def _truncate(values: NDArray[Any], result: np.dtype[Any]) -> NDArray[Any]:
+    """Floats rounded toward zero, all of which fit into the integer type."""
+    if values.dtype.kind == "V":  # ml_dtypes' floats: exact in float32
+        values = values.astype(np.float32)
+    whole = np.trunc(values)
+    limits = np.iinfo(result)
+    fits = (whole >= float(limits.min)) & (whole < float(limits.max) + 1)
+    if not fits.all():
+        wrong = values[~fits].flat[0]
+        raise ValueError(f"{wrong} does not fit into {result}")
+    return whole

@@ -1,0 +1,118 @@
+"""Blosc (version 1) frames: checked here, then decoded by c-blosc inside numcodecs.
+
+c-blosc reads from a bare pointer, so the frame's own sizes are held against the buffer before it is
+called. Within the frame it checks every block itself (1.21), except that blocks which do not divide
+into elements leave bytes unwritten.
+
+    byte  0 format version (2)     1 inner version     2 flags     3 type size
+          4 decoded size           8 block size       12 frame size, all int32, little endian
+         16 start of each block (int32), then the blocks
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from struct import Struct
+from typing import TYPE_CHECKING
+
+import numcodecs.blosc
+
+from gpuzarr.engines.cpu.prepared import Limit, new_bytes
+from gpuzarr.engines.cpu.step_error import DamageError, expect_nbytes
+
+if TYPE_CHECKING:
+    from gpuzarr.engines.cpu.prepared import Run
+
+HEADER = Struct("<BBBBiii")
+FORMAT_VERSION = 2
+MEMCPYED = 0x02
+RESERVED = 0x08
+NEVER_SPLIT = 0x10
+MAX_SPLITS = 16
+MIN_SPLIT_ITEMS = 128
+SNAPPY = 2
+LAST_FORMAT = 4
+
+
+def prepare(nbytes: int | None, limit: Limit) -> Run:
+    """The function of a Blosc step."""
+
+    def decode_blosc(encoded: memoryview, target: memoryview | None) -> memoryview:
+        size, blocks = check_frame(encoded)
+        if nbytes is not None:
+            expect_nbytes(size, nbytes)
+        elif size > limit.of(encoded):
+            message = f"{size} bytes are more than these chunks can have"
+            raise DamageError(message)
+        if size == 0:
+            return memoryview(b"")
+        place = new_bytes(size) if target is None else target
+        if blocks > 1 and threading.current_thread() is threading.main_thread():
+            # In the main thread numcodecs would start Blosc's own threads, which are slower beside
+            # other work and do not survive a fork; its switch for that belongs to the user.
+            _helper.decompress(encoded, place)
+        else:
+            numcodecs.blosc.decompress(encoded, place)
+        return place
+
+    return decode_blosc
+
+
+def check_frame(encoded: memoryview) -> tuple[int, int]:
+    """The decoded size of a frame and its number of blocks.
+
+    Raises:
+        DamageError: the frame is not one, or longer than the bytes that are there.
+    """
+    if len(encoded) < HEADER.size:
+        message = f"{len(encoded)} bytes are too few to hold a header"
+        raise DamageError(message)
+    version, _, flags, itemsize, nbytes, block, stored = HEADER.unpack_from(encoded)
+    if version != FORMAT_VERSION or flags & RESERVED or flags >> 5 > LAST_FORMAT:
+        message = f"format version {version} with flags {flags:#04x} is not known"
+        raise DamageError(message)
+    if not HEADER.size <= stored <= len(encoded):
+        message = f"the frame has {stored} bytes, but {len(encoded)} are there"
+        raise DamageError(message)
+    if nbytes == 0:
+        return 0, 0
+    if nbytes < 0 or not 0 < block <= nbytes or itemsize == 0:
+        message = f"{nbytes} bytes in blocks of {block} with elements of {itemsize}"
+        raise DamageError(message)
+    blocks = -(-nbytes // block)
+    if flags & MEMCPYED:
+        if stored != nbytes + HEADER.size:
+            message = f"{nbytes} bytes are stored plainly in a frame of {stored}"
+            raise DamageError(message)
+        return nbytes, blocks
+    if blocks > (stored - HEADER.size) // 4:
+        message = f"{blocks} blocks do not fit into {stored} bytes"
+        raise DamageError(message)
+    if flags >> 5 == SNAPPY:
+        message = "the frame uses snappy, which numcodecs is built without"
+        raise DamageError(message)
+    split = not flags & NEVER_SPLIT and itemsize <= MAX_SPLITS
+    if split and block // itemsize >= MIN_SPLIT_ITEMS and block % itemsize:
+        message = f"blocks of {block} bytes do not divide into elements of {itemsize}"
+        raise DamageError(message)
+    return nbytes, blocks
+
+
+class _Helper:
+    """One thread, started when first needed, that decodes for the main thread."""
+
+    def __init__(self) -> None:
+        self._pool: ThreadPoolExecutor | None = None
+        self._pid = 0
+
+    def decompress(self, encoded: memoryview, place: memoryview) -> None:
+        """Call numcodecs from the thread and wait. Only the main thread does, so no lock."""
+        if self._pool is None or self._pid != os.getpid():
+            self._pool = ThreadPoolExecutor(1, "gpuzarr-blosc")
+            self._pid = os.getpid()
+        self._pool.submit(numcodecs.blosc.decompress, encoded, place).result()
+
+
+_helper = _Helper()

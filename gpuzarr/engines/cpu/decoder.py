@@ -1,0 +1,213 @@
+"""Running a decode program on the CPU: the definition of what each step means.
+
+A `ChunkDecoder` is prepared once for a program and a chunk shape, and then decodes chunks in as many
+threads as there are. Bytes go from step to step through two pieces of scratch that each thread
+reuses; the last step writes where the caller wants its bytes, if its library can.
+
+    encoded --step--> scratch 0 --step--> scratch 1 --step--> out, or scratch 0
+
+Sizes are checked at every step where the program knows them, exactly; where it does not, a limit
+stops decompression bombs. Bad data raise `StepError` and nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+import numpy as np
+
+from gpuzarr.engines.cpu import checksums, decoders, filters, host_codecs
+from gpuzarr.engines.cpu.prepared import Limit, Prepared, Scratch
+from gpuzarr.engines.cpu.step_error import DamageError, StepError
+from gpuzarr.program import (
+    Cast,
+    CumulativeSum,
+    Decompress,
+    HostOnly,
+    Reorder,
+    ScaleOffset,
+    UnpackBits,
+    Unshuffle,
+    VerifyChecksum,
+    describe_step,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gpuzarr.program import DecodeProgram, Step
+
+OBJECT_LIMIT = Limit(1 << 27, 64)
+"""For bytes that become objects: 128 MiB, and 64 times what is stored."""
+
+_scratch = Scratch()
+
+
+class ChunkDecoder:
+    """Decodes chunks of one program and one shape."""
+
+    def __init__(self, program: DecodeProgram, shape: Sequence[int]) -> None:
+        """Prepare the steps; no chunk is needed for that."""
+        layout = program.layout
+        self._dtype = layout.dtype
+        self._objects = layout.dtype.hasobject
+        self._stored_shape = tuple(shape[axis] for axis in layout.axes)
+        self._to_array = None if layout.c_order else tuple(map(int, np.argsort(layout.axes)))
+        self._nbytes = program.decoded_nbytes(shape)
+        self._stored_nbytes = program.stored_nbytes(shape)
+        self._steps = _prepare_all(program, tuple(shape))
+
+    def decode(self, encoded: memoryview, out: memoryview | None = None) -> np.ndarray:
+        """Decode one chunk.
+
+        Args:
+            encoded: the stored bytes, contiguous.
+            out: where the elements shall lie, in stored order; writable, contiguous, and exactly as
+                large as the decoded chunk. Not for chunks of objects.
+
+        Returns:
+            The chunk in the array's axis order. Without `out` it may view `encoded`, or scratch that
+            the thread's next decode overwrites.
+
+        Raises:
+            StepError: the bytes are damaged.
+        """
+        data: memoryview | np.ndarray = encoded
+        if self._stored_nbytes is not None and len(encoded) != self._stored_nbytes:
+            name = self._steps[0].name if self._steps else "read"
+            message = f"the stored chunk has {len(encoded)} bytes instead of {self._stored_nbytes}"
+            raise StepError(name, message)
+        last = len(self._steps) - 1
+        for place, step in enumerate(self._steps):
+            target = None
+            if step.writes and step.nbytes is not None:
+                if place == last and out is not None:
+                    target = out
+                else:
+                    target = _scratch.take(place & 1, step.nbytes)
+            data = run_step(step, data, target)
+        if out is not None and data is not out:
+            out[:] = data
+            data = out
+        return self._as_array(data)
+
+    def _as_array(self, data: memoryview | np.ndarray) -> np.ndarray:
+        """View decoded elements as the chunk."""
+        stored: np.ndarray
+        if isinstance(data, np.ndarray):
+            stored = data.reshape(self._stored_shape)
+        else:
+            stored = np.ndarray(self._stored_shape, self._dtype, data)
+        return stored if self._to_array is None else stored.transpose(self._to_array)
+
+
+def run_step(
+    step: Prepared, data: memoryview | np.ndarray, target: memoryview | None
+) -> memoryview | np.ndarray:
+    """Run one step, whatever its library raises.
+
+    Raises:
+        StepError: the bytes are damaged.
+    """
+    try:
+        result = step.run(data, target)  # type: ignore[arg-type]  only reordering follows objects
+    except DamageError as error:
+        raise StepError(step.name, str(error), error.checksum) from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise StepError(step.name, f"{error}" or type(error).__name__) from error
+    if step.nbytes is not None and not isinstance(result, np.ndarray):
+        if len(result) != step.nbytes:
+            message = f"{len(result)} bytes came out instead of {step.nbytes}"
+            raise StepError(step.name, message)
+    return result
+
+
+def decode_object(steps: Sequence[Step], encoded: memoryview, limit: int) -> memoryview:
+    """Undo the codecs around a whole stored object (those behind a sharding codec).
+
+    Args:
+        steps: `LoweredCodecs.object_steps`.
+        encoded: the stored object.
+        limit: the most bytes that may come out.
+
+    Raises:
+        StepError: the bytes are damaged.
+    """
+    data: memoryview | np.ndarray = encoded
+    limits = _limits(steps, [None] * len(steps), Limit(limit))
+    for step, bound in zip(steps, limits, strict=True):
+        data = run_step(_prepare(step, None, bound, ()), data, None)
+    if isinstance(data, np.ndarray) or len(data) > limit:
+        message = f"more than {limit} bytes came out"
+        raise StepError(describe_step(steps[-1]), message)
+    return data
+
+
+def unsupported(program: DecodeProgram) -> tuple[str, ...]:
+    """Every reason why this machine's CPU cannot run a program; () when it can."""
+    reasons: list[str] = []
+    for step in program.steps:
+        if isinstance(step, Decompress):
+            reasons += decoders.unsupported(step)
+        elif isinstance(step, HostOnly):
+            reasons += host_codecs.unsupported(step)
+    return tuple(reasons)
+
+
+def _prepare_all(program: DecodeProgram, shape: tuple[int, ...]) -> tuple[Prepared, ...]:
+    sizes = program.step_nbytes(shape)
+    if program.layout.dtype.hasobject:
+        last = OBJECT_LIMIT
+    else:
+        last = Limit(program.decoded_nbytes(shape))
+    limits = _limits(program.steps, sizes, last)
+    return tuple(
+        _prepare(step, nbytes, limit, shape)
+        for step, nbytes, limit in zip(program.steps, sizes, limits, strict=True)
+    )
+
+
+def _limits(steps: Sequence[Step], sizes: Sequence[int | None], last: Limit) -> list[Limit]:
+    """The most bytes that each step may give, from what the steps behind it could have made."""
+    limits: list[Limit] = []
+    limit = last
+    for step, nbytes in zip(reversed(steps), reversed(sizes), strict=True):
+        limit = limit if nbytes is None else Limit(nbytes)
+        limits.append(limit)
+        match step:
+            case Decompress():
+                # Every compressor stores what it cannot shrink, at a small loss.
+                limit = Limit(limit.nbytes + limit.nbytes // 4 + (1 << 16), limit.factor)
+            case HostOnly():
+                # Text is the longest form: "-1.2345678901234567e-300, " for 8 bytes.
+                limit = Limit(4 * limit.nbytes + (1 << 20), limit.factor)
+            case _:
+                limit = Limit(2 * limit.nbytes + 64, limit.factor)
+    return limits[::-1]
+
+
+def _prepare(step: Step, nbytes: int | None, limit: Limit, shape: tuple[int, ...]) -> Prepared:
+    name = describe_step(step)
+    match step:
+        case VerifyChecksum():
+            return Prepared(name, checksums.prepare(step), nbytes, writes=False)
+        case Decompress():
+            return decoders.prepare(name, step, nbytes, limit)
+        case Unshuffle():
+            return Prepared(name, filters.unshuffle(step), nbytes, writes=True)
+        case CumulativeSum():
+            return Prepared(name, filters.cumulative_sum(step), nbytes, writes=True)
+        case ScaleOffset():
+            return Prepared(name, filters.scale_offset(step), nbytes, writes=True)
+        case Cast():
+            return Prepared(name, filters.cast(step), nbytes, writes=True)
+        case UnpackBits():
+            return Prepared(name, filters.unpack_bits(step, nbytes), nbytes, writes=True)
+        case Reorder():
+            return Prepared(name, filters.reorder(step, shape), nbytes, writes=True)
+        case HostOnly():
+            return host_codecs.prepare(name, step, nbytes, limit, shape)
+        case _:
+            assert_never(step)

@@ -1,0 +1,83 @@
+"""The CPU engine: NumPy, numcodecs and the fastest kept decoders, over a pool of threads."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gpuzarr.engines.cpu.decoder import ChunkDecoder, unsupported
+from gpuzarr.engines.cpu.memory import available_nbytes
+from gpuzarr.engines.cpu.pool import cpu_count
+from gpuzarr.engines.cpu.session import CpuSession
+from gpuzarr.errors import MemoryLimitError
+from gpuzarr.plan.batches import BatchLimits
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gpuzarr.engines.engine import Output
+    from gpuzarr.program import DecodeProgram
+
+BATCH_NBYTES = 1 << 20
+"""Encoded and decoded bytes of a task: enough that starting it costs nothing beside them."""
+
+GAP_NBYTES = 1 << 14
+"""Bytes of a local file read for nothing to save a request: what one more `preadv` costs."""
+
+CHECKED_NBYTES = 1 << 28
+"""Outputs below this size are allocated without asking how much memory is free."""
+
+
+class CpuEngine:
+    """See `gpuzarr.engines.engine.Engine`."""
+
+    name = "cpu"
+    device = "cpu"
+
+    def __init__(self, threads: int | None = None, memory_limit: int | None = None) -> None:
+        """Make an engine.
+
+        Args:
+            threads: at most this many batches of a read run at once; None: one for each CPU that the process
+                may use.
+            memory_limit: bytes that a read may hold beyond its output; None: 64 MiB or one chunk a
+                thread, whichever is larger.
+        """
+        self.threads = threads or cpu_count()
+        self.memory_limit = memory_limit
+        nbytes = BATCH_NBYTES
+        if memory_limit is not None:
+            nbytes = max(1, min(nbytes, memory_limit // self.threads))
+        self.limits = BatchLimits(nbytes, self.threads, GAP_NBYTES)
+
+    def unsupported(self, program: DecodeProgram) -> tuple[str, ...]:
+        """Libraries that the program needs and that are not installed."""
+        return unsupported(program)
+
+    def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+        """A new array, refused when the machine cannot hold it."""
+        nbytes = prod(shape) * dtype.itemsize
+        if nbytes > CHECKED_NBYTES and nbytes > available_nbytes():
+            raise MemoryLimitError(
+                f"the result needs {nbytes:,} bytes ({tuple(shape)} of {dtype}), and"
+                f" {available_nbytes():,} are free; read a part of it, or read in parts into `out=`"
+            )
+        try:
+            return np.empty(tuple(shape), dtype)
+        except (MemoryError, ValueError) as error:
+            raise MemoryLimitError(
+                f"the result needs {nbytes:,} bytes ({tuple(shape)} of {dtype}): {error}"
+            ) from error
+
+    def begin(self, outputs: Sequence[Output]) -> CpuSession:
+        """Start a read."""
+        return CpuSession(outputs, decoder_for, self.threads)
+
+
+@lru_cache(maxsize=256)
+def decoder_for(program: DecodeProgram, shape: tuple[int, ...]) -> ChunkDecoder:
+    """The prepared decoder of a program and a chunk shape, shared by all threads and reads."""
+    return ChunkDecoder(program, shape)

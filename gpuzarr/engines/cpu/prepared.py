@@ -1,0 +1,69 @@
+"""What a decode step becomes for the CPU: a function from bytes to bytes, and what it promises."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Run = Callable[[memoryview, memoryview | None], "memoryview | np.ndarray"]
+
+KEPT_NBYTES = 1 << 26
+"""A thread keeps scratch up to this size for its next chunks; larger scratch is given back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """One step, ready to run on chunks of one shape from many threads at once."""
+
+    name: str
+    """What it does, for errors."""
+    run: Run
+    """Takes the encoded bytes and a place for the result (or None); gives the result, there or
+    elsewhere. Only steps that give objects give an array: flat, of objects."""
+    nbytes: int | None
+    """Bytes that must come out; None where only the data tell."""
+    writes: bool
+    """Whether a place for the result is of use to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The most bytes that a step of unknown size may give: `nbytes + factor * len(encoded)`."""
+
+    nbytes: int
+    factor: int = 0
+
+    def of(self, encoded: memoryview) -> int:
+        """The limit for one chunk."""
+        return self.nbytes + self.factor * len(encoded)
+
+
+class Scratch(threading.local):
+    """Two places for intermediate results, for each thread, reused from chunk to chunk.
+
+    Fresh memory costs a page fault for every 4 KiB, which is as dear as decoding them.
+    """
+
+    def __init__(self) -> None:
+        """Start with nothing; called once in every thread."""
+        self._slots = [memoryview(b""), memoryview(b"")]
+
+    def take(self, slot: int, nbytes: int) -> memoryview:
+        """A place of `nbytes` in slot 0 or 1; it ends what the slot held before."""
+        place = self._slots[slot]
+        if len(place) < nbytes:
+            place = new_bytes(nbytes)
+            if nbytes <= KEPT_NBYTES:
+                self._slots[slot] = place
+        return place[:nbytes]
+
+
+def new_bytes(nbytes: int) -> memoryview:
+    """Uninitialised memory."""
+    return memoryview(np.empty(nbytes, np.uint8))

@@ -1,0 +1,78 @@
+"""Walking zstd frames (RFC 8878) without decoding them: where each ends, and what sizes they say."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from gpuzarr.engines.cpu.step_error import DamageError
+
+MAGIC = 0xFD2FB528
+SKIPPABLE_MAGIC = 0x184D2A50
+RLE_BLOCK = 1
+RESERVED_BLOCK = 3
+CHECKSUM_NBYTES = 4
+
+
+def content_size(encoded: memoryview) -> int | None:
+    """Bytes in all frames together; None where a frame does not say.
+
+    Raises:
+        DamageError: the frames do not end where the bytes do.
+    """
+    total: int | None = 0
+    place = 0
+    if not encoded:
+        _truncated()
+    while place < len(encoded):
+        place, size = _walk_frame(encoded, place)
+        total = None if size is None or total is None else total + size
+    return total
+
+
+def _walk_frame(encoded: memoryview, place: int) -> tuple[int, int | None]:
+    """Where a frame ends, and its content size (0 for a skippable frame)."""
+    magic = _read(encoded, place, 4)
+    if magic & 0xFFFFFFF0 == SKIPPABLE_MAGIC:
+        end = place + 8 + _read(encoded, place + 4, 4)
+        if end > len(encoded):
+            _truncated()
+        return end, 0
+    if magic != MAGIC:
+        message = f"{magic:#010x} is not the magic number of a frame"
+        raise DamageError(message)
+    descriptor = _read(encoded, place + 4, 1)
+    single_segment = descriptor >> 5 & 1
+    dictionary_nbytes = (0, 1, 2, 4)[descriptor & 3]
+    size_nbytes = (single_segment, 2, 4, 8)[descriptor >> 6]
+    place += 5 + (1 - single_segment) + dictionary_nbytes
+    size = None
+    if size_nbytes:
+        size = _read(encoded, place, size_nbytes)
+        if size_nbytes == 2:  # noqa: PLR2004  the two-byte form starts where the one-byte form ends
+            size += 256
+    place += size_nbytes
+    last = False
+    while not last:
+        header = _read(encoded, place, 3)
+        last = bool(header & 1)
+        kind, nbytes = header >> 1 & 3, header >> 3
+        if kind == RESERVED_BLOCK:
+            message = "a block of a reserved kind"
+            raise DamageError(message)
+        place += 3 + (1 if kind == RLE_BLOCK else nbytes)
+    if descriptor & 4:
+        place += CHECKSUM_NBYTES
+    if place > len(encoded):
+        _truncated()
+    return place, size
+
+
+def _read(encoded: memoryview, place: int, nbytes: int) -> int:
+    if place + nbytes > len(encoded):
+        _truncated()
+    return int.from_bytes(encoded[place : place + nbytes], "little")
+
+
+def _truncated() -> NoReturn:
+    message = "the data end in the middle of a frame"
+    raise DamageError(message)

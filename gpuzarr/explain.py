@@ -1,0 +1,179 @@
+"""`Array.explain`: hops 4 to 7 of a read, run for their numbers alone."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gpuzarr.engines.recording import RecordingEngine
+from gpuzarr.errors import GpuzarrError
+from gpuzarr.plan.chunk_table import plan_chunks
+from gpuzarr.plan.keys import chunk_keys
+from gpuzarr.program import describe_step
+from gpuzarr.read import read_pieces
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from gpuzarr.engines.recording import RecordingSession
+    from gpuzarr.plan.selection import Selection
+    from gpuzarr.source import ArraySource
+
+ASKED_OBJECTS = 256
+"""Objects whose size is asked of the store; of more, the sizes are an estimate by these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What a read would do. Sizes are in bytes."""
+
+    array: str
+    shape: tuple[int, ...]
+    """Shape of the result."""
+    needed_nbytes: int
+    """Size of the result in the stored type."""
+    chunks: int
+    """Chunks that the selection touches."""
+    missing_chunks: int
+    """Of these, chunks that are not stored and read as the fill value; where each chunk is an object, estimated
+    from the first ones beyond some hundreds."""
+    objects: int
+    """Stored objects that are read."""
+    requests: int
+    """Byte ranges asked of the store."""
+    fetched_nbytes: int | None
+    """Encoded bytes; None where only reading would tell."""
+    decoded_nbytes: int
+    """Bytes that decoding gives; more than `needed_nbytes` where chunks are only partly needed."""
+    batches: int
+    scratch_nbytes: int
+    """Most memory held beyond the result: the largest batches that run at once."""
+    engine: str
+    steps: tuple[str, ...]
+    """How a chunk is decoded, in order."""
+    notes: tuple[str, ...]
+    """What is worth knowing: why a faster way was not taken, why every value may be the fill value."""
+
+    @property
+    def decode_waste(self) -> float:
+        """Bytes decoded for each byte needed; 1.0 is best."""
+        return self.decoded_nbytes / self.needed_nbytes if self.needed_nbytes else 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same, for machines."""
+        return {**asdict(self), "decode_waste": self.decode_waste}
+
+    def __str__(self) -> str:
+        fetched = "unknown" if self.fetched_nbytes is None else f"{self.fetched_nbytes:,} bytes"
+        lines = [
+            f"array     {self.array}",
+            f"result    {self.shape}, {self.needed_nbytes:,} bytes",
+            f"chunks    {self.chunks:,}, of which {self.missing_chunks:,} are not stored",
+            f"fetch     {fetched} in {self.requests:,} requests to {self.objects:,} objects",
+            f"decode    {self.decoded_nbytes:,} bytes, {self.decode_waste:.2f} for each needed",
+            f"steps     {' -> '.join(self.steps) or 'none: chunks are stored as they are'}",
+            f"batches   {self.batches:,}, with {self.scratch_nbytes:,} bytes of scratch at most",
+            f"engine    {self.engine}",
+        ]
+        return "\n".join([*lines, *(f"note      {note}" for note in self.notes)])
+
+    __repr__ = __str__
+
+
+def explain_selection(source: ArraySource, selection: Selection) -> Explanation:
+    """Plan, locate and batch a read, with an engine that runs nothing."""
+    program = source.codecs.program
+    plan = plan_chunks(selection, source.chunks, program.layout.dtype.itemsize)
+    limits = source.engine.limits
+    engine = RecordingEngine(limits)
+    session = engine.begin(())
+    dry = replace(source, engine=engine)
+    keys: list[str] = []
+    for chunks, pieces in plan.blocks():
+        read_pieces(dry, chunks, pieces, session)
+        if not keys:
+            keys = _some_keys(source, chunks.coords[:3])
+    work = sorted(
+        (int(b.chunks.decoded_nbytes.sum() + np.maximum(b.nbytes, 0).sum()) for b in session.batches),
+        reverse=True,
+    )
+    filled = sum(len(pieces) for pieces in session.filled)
+    stored, sizes = _sizes(source, session)
+    missing = filled + len(session.failures) + stored["missing"]
+    objects = {key for batch in session.batches for key in batch.requests.keys}
+    decoded = sum(int(batch.chunks.decoded_nbytes.sum()) for batch in session.batches)
+    return Explanation(
+        array=f"{source.path or '/'} in {source.store.name}",
+        shape=selection.shape,
+        needed_nbytes=selection.size * source.metadata.data_type.dtype.itemsize,
+        chunks=plan.nchunks,
+        missing_chunks=missing,
+        objects=len(objects) - stored["missing"],
+        requests=sum(len(batch.requests) for batch in session.batches),
+        fetched_nbytes=sizes,
+        decoded_nbytes=decoded,
+        batches=len(session.batches),
+        scratch_nbytes=sum(work[: limits.parallel]),
+        engine=source.engine.name,
+        steps=tuple(map(describe_step, program.steps)),
+        notes=tuple(_notes(source, plan.nchunks, missing, keys)),
+    )
+
+
+def _some_keys(source: ArraySource, coords: np.ndarray[Any, Any]) -> list[str]:
+    """Keys of the objects that hold some chunks."""
+    if source.codecs.shard is not None:
+        starts = coords * np.asarray(source.codecs.shard.leaf.chunk_shape)
+        coords = np.stack(
+            [axis.chunk_of(starts[:, dim]) for dim, axis in enumerate(source.objects)], axis=-1
+        ) if source.objects else coords
+    return list(dict.fromkeys(chunk_keys(coords, source.metadata.chunk_key_encoding, source.path)))
+
+
+def _sizes(source: ArraySource, session: RecordingSession) -> tuple[dict[str, int], int | None]:
+    """How many objects are missing, and the encoded bytes of the others."""
+    total = 0
+    whole: list[str] = []
+    for batch in session.batches:
+        for key, nbytes in zip(batch.requests.keys, batch.requests.nbytes, strict=True):
+            if nbytes < 0:
+                whole.append(key)
+            else:
+                total += nbytes
+    sizes = [source.store.size(key) for key in whole[:ASKED_OBJECTS]]
+    known = [size for size in sizes if size is not None]
+    if not whole:
+        return {"missing": 0}, total
+    share = len(whole) / len(sizes)
+    missing = round((len(sizes) - len(known)) * share)
+    return {"missing": missing}, total + round(sum(known) * share)
+
+
+def _notes(source: ArraySource, chunks: int, missing: int, keys: Sequence[str]) -> Iterable[str]:
+    yield from source.notes
+    if chunks and missing == chunks:
+        yield f"no chunk is stored, so every value is the fill value; looked for {', '.join(keys)}"
+        other = _other_separator(source, keys)
+        if other:
+            yield (
+                f"but {other!r} exists: the chunks were written with another dimension separator than"
+                " the metadata say"
+            )
+
+
+def _other_separator(source: ArraySource, keys: Sequence[str]) -> str | None:
+    """A chunk's key under the separator that the metadata do not say, where such an object exists."""
+    encoding = source.metadata.chunk_key_encoding
+    start = len(source.path) + 1 if source.path else 0
+    other = "." if encoding.separator == "/" else "/"
+    for key in keys:
+        name = key[start:].replace(encoding.separator, other)
+        candidate = key[:start] + name
+        try:
+            if candidate != key and source.store.size(candidate) is not None:
+                return candidate
+        except GpuzarrError:
+            continue
+    return None

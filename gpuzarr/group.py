@@ -1,0 +1,233 @@
+"""`Group`: a read-only mapping of names to arrays and groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from gpuzarr.array import Array
+from gpuzarr.errors import GpuzarrError, NotFoundError
+from gpuzarr.metadata.model import ArrayMetadata, GroupMetadata
+from gpuzarr.node import (
+    OpenOptions,
+    child_names,
+    join,
+    load_attributes,
+    load_node,
+    normalize_path,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gpuzarr.stores.store import Store
+
+class Group(Mapping[str, "Array | Group"]):
+    """A read-only Zarr group. `gpuzarr.open_group` makes one.
+
+    Members are opened when they are asked for. Where the group has consolidated metadata, no request is made for
+    members' metadata and nothing is listed.
+
+    >>> group = gpuzarr.open_group(store)
+    >>> sorted(group)
+    ['images', 'temperature']
+    >>> group["images/0"].shape
+    (5, 4)
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        path: str,
+        metadata: GroupMetadata,
+        options: OpenOptions,
+    ) -> None:
+        """Use `gpuzarr.open_group`."""
+        self._store = store
+        self._path = path
+        self._metadata = metadata
+        self._options = options
+        self._below = None if options.consolidated is False else metadata.consolidated
+
+    @property
+    def metadata(self) -> GroupMetadata:
+        """The metadata document."""
+        return self._metadata
+
+    @property
+    def store(self) -> Store:
+        """Where the group lies."""
+        return self._store
+
+    @property
+    def path(self) -> str:
+        """Path of the group in its store; "" for the root."""
+        return self._path
+
+    @property
+    def name(self) -> str:
+        """The path with a leading slash, as in h5py."""
+        return "/" + self._path
+
+    @property
+    def zarr_format(self) -> int:
+        """2 or 3."""
+        return self._metadata.zarr_format
+
+    @cached_property
+    def attrs(self) -> Mapping[str, Any]:
+        """User attributes; v2's are read at first use."""
+        return load_attributes(self._store, self._path, self._metadata)
+
+    def __getitem__(self, path: str) -> Array | Group:
+        relative = normalize_path(path)
+        if not relative:
+            return self
+        try:
+            return self._open(relative)
+        except NotFoundError as error:
+            raise _MemberNotFoundError(
+                error.message, store=error.store, path=error.path
+            ) from None
+
+    def __contains__(self, path: object) -> bool:
+        if not isinstance(path, str):
+            return False
+        try:
+            self._open(normalize_path(path))
+        except GpuzarrError as error:
+            # A member that is there but cannot be opened is a member.
+            return not isinstance(error, NotFoundError)
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        if self._below is not None:
+            return iter(self._below.children())
+        return (name for name in child_names(self._store, self._path) if name in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def arrays(self) -> Iterator[tuple[str, Array]]:
+        """Names and arrays directly below."""
+        return ((name, node) for name, node in self.items() if isinstance(node, Array))
+
+    def groups(self) -> Iterator[tuple[str, Group]]:
+        """Names and groups directly below."""
+        return ((name, node) for name, node in self.items() if isinstance(node, Group))
+
+    def members(self, max_depth: int | None = 0) -> Iterator[tuple[str, Array | Group]]:
+        """Relative paths and nodes below, parents before their members.
+
+        Args:
+            max_depth: how many levels below the direct members; None for all.
+        """
+        waiting: list[tuple[str, Array | Group, int]] = [
+            (name, node, 0) for name, node in reversed(sorted(self.items()))
+        ]
+        # A loop and not a recursion: hierarchies come from anyone.
+        while waiting:
+            path, node, depth = waiting.pop()
+            yield path, node
+            if isinstance(node, Group) and (max_depth is None or depth < max_depth):
+                waiting.extend(
+                    (f"{path}/{name}", below, depth + 1)
+                    for name, below in reversed(sorted(node.items()))
+                )
+
+    def tree(self, max_depth: int | None = None) -> Tree:
+        """The hierarchy below, as a drawing that prints.
+
+        >>> print(gpuzarr.open_group(store).tree())
+        /
+        ├── images
+        │   └── 0 (5, 4) uint16
+        └── temperature (4, 6) float32
+        """
+        return Tree(self.name, tuple(self.members(max_depth)))
+
+    def __repr__(self) -> str:
+        consolidated = ", consolidated" if self._below is not None else ""
+        return f"<gpuzarr.Group {self.name} in {self._store.name}, zarr v{self.zarr_format}{consolidated}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Group, (self._store, self._path, self._metadata, self._options))
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Group):
+            return NotImplemented
+        return (self._store, self._path) == (other._store, other._path)
+
+    def _open(self, relative: str) -> Array | Group:
+        """A member by its path below this group."""
+        path = join(self._path, relative)
+        options = self._options
+        if self._below is None:
+            zarr_format = options.zarr_format or self._metadata.zarr_format
+            metadata = load_node(self._store, path, zarr_format=zarr_format)
+            return make_node(self._store, path, metadata, options)
+        try:
+            found = self._below.node(relative)
+        except GpuzarrError as error:
+            raise error.at(store=self._store.name, path=path) from error.__cause__
+        if found is None:
+            raise NotFoundError(
+                "the consolidated metadata have no such member; if it was added after they were"
+                " written, open with consolidated=False",
+                store=self._store.name,
+                path=path,
+            )
+        return make_node(self._store, path, found, options)
+
+
+class _MemberNotFoundError(NotFoundError, KeyError):
+    """`group[name]` without such a member: a KeyError too, as mappings promise."""
+
+    __str__ = NotFoundError.__str__
+
+
+def make_node(
+    store: Store,
+    path: str,
+    metadata: ArrayMetadata | GroupMetadata,
+    options: OpenOptions,
+) -> Array | Group:
+    """The handle for a node's metadata."""
+    if isinstance(metadata, ArrayMetadata):
+        return Array(store, path, metadata, options)
+    return Group(store, path, metadata, options)
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A hierarchy; printing it draws it."""
+
+    root: str
+    members: tuple[tuple[str, Array | Group], ...]
+
+    def __str__(self) -> str:
+        children: dict[str, list[tuple[str, Array | Group]]] = {}
+        for path, node in self.members:
+            parent, _, name = path.rpartition("/")
+            children.setdefault(parent, []).append((name, node))
+        lines = [self.root]
+        waiting = [("", name, node, "") for name, node in reversed(children.get("", []))]
+        last = {id(siblings[-1][1]) for siblings in children.values()}
+        while waiting:
+            parent, name, node, indent = waiting.pop()
+            is_last = id(node) in last
+            what = f" {node.shape} {node.dtype}" if isinstance(node, Array) else ""
+            lines.append(f"{indent}{'└── ' if is_last else '├── '}{name}{what}")
+            path = f"{parent}/{name}" if parent else name
+            below = indent + ("    " if is_last else "│   ")
+            waiting.extend(
+                (path, child, child_node, below)
+                for child, child_node in reversed(children.get(path, []))
+            )
+        return "\n".join(lines)
+
+    __repr__ = __str__

@@ -1,0 +1,189 @@
+"""Hop 6, locate: from chunks to byte ranges in the store. Shards end here.
+
+An unsharded chunk is a whole object. A chunk of a shard is a range of one, found in the shard's index,
+which is read once and remembered; nested shards are the same again inside that range.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gpuzarr.engines.cpu.engine import decoder_for
+from gpuzarr.engines.cpu.pool import in_worker, shared_pool
+from gpuzarr.engines.cpu.step_error import StepError
+from gpuzarr.errors import ChecksumError, ChunkFailure, DecodeError, GpuzarrError, MetadataError
+from gpuzarr.plan.grid import RegularAxis
+from gpuzarr.plan.keys import chunk_keys
+from gpuzarr.plan.ranges import BROKEN, MISSING, WHOLE, ByteRanges
+from gpuzarr.plan.shard_index import ShardIndex, check_entries, shard_rows, unique_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from numpy.typing import NDArray
+
+    from gpuzarr.plan.chunk_table import ChunkTable
+    from gpuzarr.plan.shard_index import ShardRows
+    from gpuzarr.program import ShardLayout
+    from gpuzarr.source import ArraySource
+    from gpuzarr.stores.store import Blob, Store
+
+log = logging.getLogger("gpuzarr.array")
+
+MOST_ENTRIES = 1 << 28
+"""Numbers in a shard index: 2 GiB of them; what says more is taken for damaged."""
+
+PARALLEL_INDEXES = 4
+"""Shard indexes from which on they are read by several threads at once."""
+
+
+def locate_chunks(
+    source: ArraySource, chunks: ChunkTable
+) -> tuple[ByteRanges, tuple[ChunkFailure, ...]]:
+    """Where chunks lie, and the failures of those whose shard index is damaged."""
+    n = len(chunks)
+    encoding = source.metadata.chunk_key_encoding
+    if source.codecs.shard is None:
+        keys = chunk_keys(chunks.coords, encoding, source.path)
+        whole = np.full(n, WHOLE, np.int64)
+        return ByteRanges(keys, np.arange(n), np.zeros(n, np.int64), whole), ()
+    layout = source.codecs.shard
+    starts = chunks.coords * np.asarray(layout.leaf.chunk_shape, np.int64)
+    rows = shard_rows(starts, source.objects, layout)
+    first, group = unique_rows(rows.shard)
+    keys = chunk_keys(rows.shard[first], encoding, source.path)
+    found = _Found(keys, group, np.zeros(n, np.int64), np.full(n, WHOLE, np.int64), {}, {})
+    level: ShardLayout | None = layout
+    while level is not None:
+        _descend(source, level, rows, found)
+        # Shards inside shards form one grid over the whole array as well: outer sizes are multiples of theirs.
+        grid = tuple(map(RegularAxis, source.metadata.shape, level.chunk_shape))
+        level = level.inner
+        if level is not None:
+            rows = shard_rows(starts, grid, level)
+    failures = tuple(
+        ChunkFailure(
+            keys[group[row]], tuple(chunks.coords[row].tolist()), "read the shard index", cause
+        )
+        for row, cause in sorted(found.failures.items())
+    )
+    return ByteRanges(keys, group, found.offset, found.nbytes, found.validators), failures
+
+
+@dataclass(slots=True, eq=False)
+class _Found:
+    """What is known of each chunk so far: the range that holds it, narrowed level by level."""
+
+    keys: list[str]
+    key: NDArray[np.int64]
+    offset: NDArray[np.int64]
+    nbytes: NDArray[np.int64]
+    failures: dict[int, GpuzarrError]
+    validators: dict[str, Hashable]
+
+
+def _descend(source: ArraySource, layout: ShardLayout, rows: ShardRows, found: _Found) -> None:
+    """Narrow each chunk's range from its shard to the shard's entry for it."""
+    live = np.flatnonzero((found.nbytes >= 0) | (found.nbytes == WHOLE))
+    if not len(live):
+        return
+    _, group = unique_rows(rows.shard[live])
+    order = np.argsort(group, kind="stable")
+    members = np.split(live[order], np.flatnonzero(np.diff(group[order])) + 1)
+
+    def narrow(some: NDArray[np.int64]) -> None:
+        head = int(some[0])
+        container = _Container(
+            found.keys[int(found.key[head])], int(found.offset[head]), int(found.nbytes[head])
+        )
+        try:
+            index = _index_of(source, layout, container, rows.counts[head])
+        except GpuzarrError as error:
+            found.nbytes[some] = BROKEN
+            found.failures.update(dict.fromkeys(some.tolist(), error))
+            return
+        if index is None:
+            found.nbytes[some] = MISSING
+            return
+        if index.validator is not None:
+            found.validators[container.key] = index.validator
+        mine = index.entries[rows.row[some]]
+        inside = None if container.nbytes == WHOLE else container.nbytes
+        empty, broken = check_entries(mine, inside)
+        found.offset[some] = container.offset + mine[:, 0].astype(np.int64)
+        found.nbytes[some] = np.where(empty, MISSING, mine[:, 1].astype(np.int64))
+        found.nbytes[some[broken]] = BROKEN
+        for row, (offset, nbytes) in zip(some[broken].tolist(), mine[broken].tolist(), strict=True):
+            found.failures[row] = DecodeError(
+                f"the shard index says {nbytes} bytes at {offset}, which cannot be"
+            )
+
+    if len(members) < PARALLEL_INDEXES or in_worker():
+        for some in members:
+            narrow(some)
+    else:
+        list(shared_pool().map(narrow, members))
+
+
+@dataclass(frozen=True, slots=True)
+class _Container:
+    """A shard: a whole object, or a range of one."""
+
+    key: str
+    offset: int
+    nbytes: int
+    """Its size, or WHOLE."""
+
+
+def _index_of(
+    source: ArraySource, layout: ShardLayout, container: _Container, counts: NDArray[np.int64]
+) -> ShardIndex | None:
+    """A shard's index; None when the shard is not stored."""
+    known = source.indexes.get(container.key, container.offset)
+    if known is not None:
+        return known
+    shape = (*counts.tolist(), 2)
+    size = layout.index_program.stored_nbytes(shape)
+    if size is None:
+        raise MetadataError("the shard index is compressed, so its size cannot be known")
+    if prod(shape) > MOST_ENTRIES:
+        raise MetadataError(f"a shard of {prod(shape) // 2} chunks has an index too large to read")
+    blob = _read_index(source.store, layout, container, size)
+    if blob is None:
+        return None
+    encoded = blob.data
+    log.debug("locate: index of %d bytes from %s", size, container.key)
+    if len(encoded) != size:
+        raise DecodeError(
+            f"the shard has {len(encoded)} bytes, fewer than the {size} of its index"
+        )
+    try:
+        table = decoder_for(layout.index_program, shape).decode(encoded)
+    except StepError as error:
+        kind = ChecksumError if error.checksum else DecodeError
+        raise kind(str(error)) from error
+    index = ShardIndex(np.array(table, np.uint64).reshape(-1, 2), blob.validator)
+    source.indexes.put(container.key, container.offset, index)
+    return index
+
+
+def _read_index(
+    store: Store, layout: ShardLayout, container: _Container, size: int
+) -> Blob | None:
+    """The encoded index; shorter than `size` where the shard is."""
+    offset, nbytes = container.offset, size
+    if layout.index_at == "end":
+        if container.nbytes == WHOLE:
+            offset, nbytes = -size, WHOLE
+        else:
+            offset = container.offset + container.nbytes - size
+    if container.nbytes != WHOLE and container.nbytes < size:
+        raise DecodeError(
+            f"a nested shard has {container.nbytes} bytes, fewer than the {size} of its index"
+        )
+    return store.read(container.key, offset, nbytes)

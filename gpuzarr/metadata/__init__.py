@@ -1,0 +1,1 @@
+"""JSON documents of Zarr v2 and v3 in, one frozen model out; nothing here touches a store."""

@@ -1,0 +1,191 @@
+"""From a path in a store to the metadata of the node there, in as few requests as the formats allow.
+
+v3 has one document a node. v2 has `.zarray` or `.zgroup`, and user attributes apart in `.zattrs`, which are
+read when asked for; `.zmetadata` may hold the documents of a whole hierarchy. A node of unknown format is looked for
+in at most two rounds of requests: `zarr.json` first, which wins, then the v2 documents together.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal
+
+from gpuzarr.errors import GpuzarrError, NotFoundError
+from gpuzarr.metadata import consolidated, model, v2, v3
+from gpuzarr.metadata.document import parse_json
+from gpuzarr.stores.store import WHOLE, check_key
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gpuzarr.metadata.model import ArrayMetadata, GroupMetadata
+    from gpuzarr.stores.store import Store
+
+log = logging.getLogger("gpuzarr.group")
+
+Kind = Literal["array", "group"]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenOptions:
+    """The arguments of `gpuzarr.open` that nodes hand on to the nodes below them."""
+
+    device: str = "auto"
+    decode: str = "auto"
+    io: str = "auto"
+    memory_limit: int | None = None
+    consolidated: bool | Literal["auto"] = "auto"
+    zarr_format: Literal[2, 3] | None = None
+    threads: int | None = None
+    cache_nbytes: int | None = None
+
+
+def load_node(
+    store: Store,
+    path: str,
+    *,
+    kind: Kind | None = None,
+    zarr_format: Literal[2, 3] | None = None,
+    consolidated_too: bool = False,
+) -> ArrayMetadata | GroupMetadata:
+    """Read and parse the metadata of the node at `path`.
+
+    Args:
+        store: where.
+        path: "" for the root, else a key without slashes around it.
+        kind: what is wanted; keeps requests for the other kind from being made. None: either.
+        zarr_format: look for this format only.
+        consolidated_too: with a v2 group, its `.zmetadata` as well.
+
+    Raises:
+        NotFoundError: no node, or a node of the other kind.
+        MetadataError: its documents are wrong.
+        UnsupportedError: a data type that is not known.
+    """
+    try:
+        node = None
+        if zarr_format in {None, 3}:
+            node = _load_v3(store, path)
+        if node is None and zarr_format in {None, 2}:
+            node = _load_v2(store, path, kind, consolidated_too=consolidated_too)
+        if node is None:
+            raise NotFoundError(_what_is_there(store, path, kind, zarr_format))
+        found: Kind = "array" if isinstance(node, model.ArrayMetadata) else "group"
+        if kind is not None and found != kind:
+            raise NotFoundError(f"there is a {found} here, not {_a(kind)}; use open_{found}()")
+    except GpuzarrError as error:
+        raise error.at(store=store.name, path=path) from error.__cause__
+    log.debug("parse: %s, a v%d %s", path or "/", node.zarr_format, found)
+    return node
+
+
+def load_array(store: Store, path: str, zarr_format: Literal[2, 3] | None) -> ArrayMetadata:
+    """The metadata of the array at `path`; see `load_node`."""
+    node = load_node(store, path, kind="array", zarr_format=zarr_format)
+    if isinstance(node, model.GroupMetadata):  # load_node has refused it
+        raise NotFoundError("there is a group here, not an array", store=store.name, path=path)
+    return node
+
+
+def load_attributes(
+    store: Store, path: str, metadata: ArrayMetadata | GroupMetadata
+) -> Mapping[str, Any]:
+    """User attributes: those in the metadata, or those of v2's `.zattrs`."""
+    if metadata.attributes is not None:
+        return metadata.attributes
+    document = _document(store, join(path, ".zattrs"))
+    return {} if document is None else document
+
+
+def join(path: str, name: str) -> str:
+    """A key or node path below another.
+
+    >>> join("", "a"), join("a", "b")
+    ('a', 'a/b')
+    """
+    return f"{path}/{name}" if path else name
+
+
+def normalize_path(path: str) -> str:
+    """A node's path without slashes around it.
+
+    Raises:
+        StoreError: a path that could leave the store.
+
+    >>> normalize_path("/a/b/")
+    'a/b'
+    """
+    path = path.strip("/")
+    return check_key(path) if path else ""
+
+
+def child_names(store: Store, path: str) -> list[str]:
+    """Names of the folders below a group, sorted; each may be a node."""
+    return sorted(name for name, is_folder in store.list(path) if is_folder)
+
+
+def _load_v3(store: Store, path: str) -> ArrayMetadata | GroupMetadata | None:
+    document = _document(store, join(path, "zarr.json"))
+    if document is None:
+        return None
+    if v3.node_type(document) == "array":
+        return v3.parse_array(document)
+    return v3.parse_group(document)
+
+
+def _load_v2(
+    store: Store, path: str, kind: Kind | None, *, consolidated_too: bool
+) -> ArrayMetadata | GroupMetadata | None:
+    """One round of requests for all v2 documents that could be wanted."""
+    names = []
+    if kind != "group":
+        names.append(".zarray")
+    if kind != "array":
+        names.append(".zgroup")
+        if consolidated_too:
+            names.append(".zmetadata")
+    keys = [join(path, name) for name in names]
+    pending = store.start_reads(keys, [0] * len(keys), [WHOLE] * len(keys))
+    documents: dict[str, dict[str, Any]] = {}
+    for row, (name, key) in enumerate(zip(names, keys, strict=True)):
+        blob = pending.result(row)
+        if blob is not None:
+            documents[name] = parse_json(blob.data, key)
+            if name == ".zarray":
+                break
+    if ".zarray" in documents:
+        return v2.parse_array(documents[".zarray"], None)
+    if ".zmetadata" in documents:
+        return consolidated.parse_zmetadata(documents[".zmetadata"])
+    if ".zgroup" in documents:
+        return v2.parse_group(documents[".zgroup"], None)
+    return None
+
+
+def _document(store: Store, key: str) -> dict[str, Any] | None:
+    blob = store.read(key)
+    return None if blob is None else parse_json(blob.data, key)
+
+
+def _a(kind: Kind | None) -> str:
+    return {"array": "an array", "group": "a group", None: "an array or a group"}[kind]
+
+
+def _what_is_there(
+    store: Store, path: str, kind: Kind | None, zarr_format: Literal[2, 3] | None
+) -> str:
+    """What to say when there is no node: what was looked for, and what is there instead."""
+    wanted = {3: "zarr.json", 2: ".zarray or .zgroup"}.get(zarr_format or 0, "zarr.json, .zarray or .zgroup")
+    text = f"there is no {(kind or 'array or group')} here: no {wanted}"
+    try:
+        here = sorted(islice((name for name, _ in store.list(path)), 200))
+        if here:
+            return f"{text}; what is here: {', '.join(here[:8])}{', ...' if len(here) > 8 else ''}"  # noqa: PLR2004
+        parent, _, name = path.rpartition("/")
+        close = difflib.get_close_matches(name, [n for n, _ in islice(store.list(parent), 1000)])
+        return f"{text}; did you mean {' or '.join(map(repr, close))}?" if close else text
+    except GpuzarrError:
+        return text

@@ -1,0 +1,287 @@
+"""Hop 5, plan: which chunks a selection touches, and what each of them gives to which output.
+
+Every axis of a selection touches a row of chunks, found with arithmetic on whole columns
+(`AxisPieces`). A `ChunkPlan` is the product of these rows, kept implicit, so that planning costs the
+sum of the axes and not their product. `ChunkPlan.tables` writes a range of it out as two tables of
+columns, which the rest of the read works on:
+
+    ChunkTable   row i: one chunk to fetch and decode, once
+    PieceTable   row j: the part of a chunk that one output needs, and where it goes
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gpuzarr.errors import MemoryLimitError
+from gpuzarr.plan.grid import RegularAxis
+from gpuzarr.plan.selection import Points, Span
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from gpuzarr.plan.grid import GridAxis
+    from gpuzarr.plan.selection import Selection
+
+BLOCK_ROWS = 1 << 17
+"""Chunks written out at a time: bounds the tables to some tens of MiB, however large the read."""
+
+AXIS_CHUNKS = 1 << 26
+"""Chunks along one axis that one read may touch; more would need gigabytes of tables."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AxisPieces:
+    """What one axis of a selection takes from each chunk that it touches; one row a touched chunk."""
+
+    dims: tuple[int, ...]
+    """The array dimensions that the axis covers."""
+    chunk: NDArray[np.int64]
+    """(rows, len(dims)) chunk coordinates."""
+    size: NDArray[np.int64]
+    """(rows, len(dims)) stored size of the chunk along these dimensions."""
+    start: NDArray[np.int64]
+    """(rows,) first index inside the chunk; with `local`, the first row of it that belongs to the chunk."""
+    out_start: NDArray[np.int64]
+    """(rows,) first place in the output; with `position`, the first row of it."""
+    extent: NDArray[np.int64]
+    """(rows,) number of places."""
+    step: int
+    """Step inside the chunk; 1 where `local` is given."""
+    local: NDArray[np.int64] | None = None
+    """(places, len(dims)) index inside the chunk of every place, for lists; else None."""
+    position: NDArray[np.int64] | None = None
+    """(places,) place in the output, where a list is not in the order of the chunks; else None."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChunkTable:
+    """Chunks to fetch and decode, each once."""
+
+    array: NDArray[np.int32]
+    """(n,) which array of the read it belongs to."""
+    coords: NDArray[np.int64]
+    """(n, ndim) position in the chunk grid."""
+    shape: NDArray[np.int64]
+    """(n, ndim) elements along each dimension, as stored (edge chunks are stored whole)."""
+    decoded_nbytes: NDArray[np.int64]
+    """(n,) bytes of the decoded chunk."""
+
+    def __len__(self) -> int:
+        return len(self.coords)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(str(tuple(row)) for row in self.coords[:3].tolist())
+        return f"<ChunkTable of {len(self)} chunks: {shown}{', ...' if len(self) > 3 else ''}>"  # noqa: PLR2004
+
+    def take(self, rows: NDArray[np.int64] | slice) -> ChunkTable:
+        """Some of the rows."""
+        return ChunkTable(
+            self.array[rows], self.coords[rows], self.shape[rows], self.decoded_nbytes[rows]
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PieceTable:
+    """Parts of chunks and their places in the outputs; rows are in the order of `chunk`."""
+
+    chunk: NDArray[np.int64]
+    """(n,) row of the chunk table."""
+    output: NDArray[np.int32]
+    """(n,) which output of the read."""
+    start: NDArray[np.int64]
+    """(n, axes) first index inside the chunk along each axis, or first row of the axis's `local`."""
+    out_start: NDArray[np.int64]
+    """(n, axes) first place in the output, or first row of the axis's `position`."""
+    extent: NDArray[np.int64]
+    """(n, axes) number of places."""
+    axes: tuple[tuple[AxisPieces, ...], ...]
+    """For each output its axes: dimensions, steps and lists that its pieces share."""
+
+    def __len__(self) -> int:
+        return len(self.chunk)
+
+    def of_chunks(self, rows: NDArray[np.int64] | slice) -> PieceTable:
+        """The pieces of some chunks, numbered by their place in `rows`, in that order."""
+        if isinstance(rows, slice):
+            wanted = np.arange(rows.start, rows.stop)
+        else:
+            wanted = rows
+        first = np.searchsorted(self.chunk, wanted, side="left")
+        count = np.searchsorted(self.chunk, wanted, side="right") - first
+        chunk = np.repeat(np.arange(len(wanted)), count)
+        within = np.arange(len(chunk)) - np.repeat(np.cumsum(count) - count, count)
+        rows = np.repeat(first, count) + within
+        return PieceTable(
+            chunk,
+            self.output[rows],
+            self.start[rows],
+            self.out_start[rows],
+            self.extent[rows],
+            self.axes,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChunkPlan:
+    """The chunks that a selection touches: the product of its axes, in C order, not written out."""
+
+    axes: tuple[AxisPieces, ...]
+    ndim: int
+    itemsize: int
+
+    @property
+    def nchunks(self) -> int:
+        """Number of chunks touched."""
+        return prod(len(axis.extent) for axis in self.axes)
+
+    def blocks(self) -> Iterator[tuple[ChunkTable, PieceTable]]:
+        """The tables, at most `BLOCK_ROWS` chunks at a time."""
+        for first in range(0, self.nchunks, BLOCK_ROWS):
+            yield self.tables(first, min(first + BLOCK_ROWS, self.nchunks))
+
+    def tables(self, first: int, last: int) -> tuple[ChunkTable, PieceTable]:
+        """Rows `first` to `last` of the product as tables; every chunk gives one piece."""
+        count = last - first
+        counts = tuple(len(axis.extent) for axis in self.axes)
+        rows = np.unravel_index(np.arange(first, last), counts) if counts else ()
+        coords = np.empty((count, self.ndim), np.int64)
+        shape = np.empty((count, self.ndim), np.int64)
+        start = np.empty((count, len(self.axes)), np.int64)
+        out_start = np.empty_like(start)
+        extent = np.empty_like(start)
+        for place, (axis, row) in enumerate(zip(self.axes, rows, strict=True)):
+            coords[:, axis.dims] = axis.chunk[row]
+            shape[:, axis.dims] = axis.size[row]
+            start[:, place] = axis.start[row]
+            out_start[:, place] = axis.out_start[row]
+            extent[:, place] = axis.extent[row]
+        zeros = np.broadcast_to(np.int32(0), (count,))
+        # In floating point, exact to 2**53, so that absurd chunk shapes do not wrap to small sizes.
+        nbytes = np.minimum(shape.prod(axis=1, dtype=np.float64) * self.itemsize, 2.0**62)
+        chunks = ChunkTable(zeros, coords, shape, nbytes.astype(np.int64))
+        return chunks, PieceTable(
+            np.arange(count), zeros, start, out_start, extent, (self.axes,)
+        )
+
+
+def plan_chunks(selection: Selection, grid: Sequence[GridAxis], itemsize: int) -> ChunkPlan:
+    """Find the chunks that `selection` touches in an array with this grid.
+
+    Args:
+        selection: what is read.
+        grid: the chunk grid along each dimension.
+        itemsize: bytes of one decoded element.
+
+    Raises:
+        MemoryLimitError: the tables alone would need gigabytes.
+    """
+    axes = tuple(
+        _span_pieces(axis, grid[axis.dim])
+        if isinstance(axis, Span)
+        else _point_pieces(axis, [grid[dim] for dim in axis.dims])
+        for axis in selection.axes
+    )
+    return ChunkPlan(axes, len(grid), itemsize)
+
+
+def _span_pieces(span: Span, grid: GridAxis) -> AxisPieces:
+    """Cut start, start + step, ... at the chunk boundaries; rows are in the order of the output."""
+    dims = (span.dim,)
+    step = span.step
+    if span.count == 0:
+        return _no_pieces(dims, step)
+    ends = grid.chunk_of(np.array([span.start, span.last]))
+    touched = abs(int(ends[1]) - int(ends[0])) + 1
+    if isinstance(grid, RegularAxis) and abs(step) >= grid.size:
+        # Steps longer than a chunk skip chunks: each index has a chunk of its own.
+        _check_chunks(span.count)
+        index = span.start + step * np.arange(span.count)
+        chunk = grid.chunk_of(index)
+        out_start = np.arange(span.count)
+        return AxisPieces(
+            dims,
+            chunk[:, None],
+            grid.size_of(chunk)[:, None],
+            index - grid.start_of(chunk),
+            out_start,
+            np.ones_like(out_start),
+            step,
+        )
+    _check_chunks(touched)
+    chunk = np.arange(ends[0], ends[1] + np.sign(step), np.sign(step))
+    begin = grid.start_of(chunk)
+    size = grid.size_of(chunk)
+    # The first place k with start + k * step in (or past) the near side of the chunk, and the same for its far side.
+    end = begin + np.minimum(size, grid.length - begin)  # begin + size could overflow
+    near, far = (begin, end) if step > 0 else (end - 1, begin - 1)
+    first = np.maximum(0, -((span.start - near) // step))
+    stop = np.minimum(span.count, -((span.start - far) // step))
+    keep = stop > first
+    if not keep.all():  # chunks that a step jumps over
+        chunk, begin, size, first, stop = (x[keep] for x in (chunk, begin, size, first, stop))
+    return AxisPieces(
+        dims,
+        chunk[:, None],
+        size[:, None],
+        span.start + first * step - begin,
+        first,
+        stop - first,
+        step,
+    )
+
+
+def _point_pieces(points: Points, grids: Sequence[GridAxis]) -> AxisPieces:
+    """Group a list of places by chunk."""
+    coords = points.coords
+    if not len(coords):
+        return _no_pieces(points.dims, 1)
+    chunk = np.stack([grid.chunk_of(coords[:, i]) for i, grid in enumerate(grids)], axis=-1)
+    order = None
+    if not _in_order(chunk):
+        order = np.lexsort(chunk.T[::-1])
+        chunk = chunk[order]
+        coords = coords[order]
+    first = np.flatnonzero(np.r_[True, (chunk[1:] != chunk[:-1]).any(axis=1)])
+    begin = np.stack([grid.start_of(chunk[:, i]) for i, grid in enumerate(grids)], axis=-1)
+    heads = chunk[first]
+    return AxisPieces(
+        points.dims,
+        heads,
+        np.stack([grid.size_of(heads[:, i]) for i, grid in enumerate(grids)], axis=-1),
+        first,
+        first,
+        np.diff(np.r_[first, len(coords)]),
+        1,
+        local=coords - begin,
+        position=order,
+    )
+
+
+def _in_order(chunk: NDArray[np.int64]) -> bool:
+    """Whether rows of chunk coordinates stand in C order already."""
+    delta = chunk[1:] - chunk[:-1]
+    # The sign of the first coordinate that differs decides.
+    differs = delta != 0
+    lead = np.take_along_axis(delta, differs.argmax(axis=1)[:, None], axis=1)
+    return bool((lead >= 0).all())
+
+
+def _no_pieces(dims: tuple[int, ...], step: int) -> AxisPieces:
+    none = np.zeros(0, np.int64)
+    table = np.zeros((0, len(dims)), np.int64)
+    return AxisPieces(dims, table, table, none, none, none, step)
+
+
+def _check_chunks(count: int) -> None:
+    if count > AXIS_CHUNKS:
+        raise MemoryLimitError(
+            f"this selection touches {count} chunks along one dimension; read it in parts of at most"
+            f" {AXIS_CHUNKS}"
+        )

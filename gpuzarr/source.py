@@ -1,0 +1,104 @@
+"""What reads of one array share: hops 1 to 3, done once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gpuzarr.codecs.lower import chunk_sizes
+from gpuzarr.engines.cpu.decoder import decode_object
+from gpuzarr.engines.cpu.step_error import StepError
+from gpuzarr.errors import ChecksumError, DecodeError
+from gpuzarr.plan.grid import grid_axes
+from gpuzarr.plan.shard_index import ShardIndexCache, leaf_grid
+from gpuzarr.stores.decoded import DecodedObjects
+
+if TYPE_CHECKING:
+    from gpuzarr.engines.engine import Engine
+    from gpuzarr.metadata.model import ArrayMetadata, ChunkGrid
+    from gpuzarr.plan.grid import GridAxis
+    from gpuzarr.program import LoweredCodecs
+    from gpuzarr.stores.store import Store
+
+OBJECT_CACHE_NBYTES = 1 << 26
+"""Decoded whole objects kept for arrays with codecs after the sharding codec, by default."""
+
+VARIABLE_OBJECT_NBYTES = 1 << 30
+"""The most that such an object may decode to, where its chunks hold elements of no fixed size."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ArraySource:
+    """An array, ready to be read."""
+
+    metadata: ArrayMetadata
+    codecs: LoweredCodecs
+    store: Store
+    path: str
+    """The array's path in the store, "" for the root."""
+    engine: Engine
+    objects: tuple[GridAxis, ...]
+    """The grid of stored objects: chunks, or shards."""
+    chunks: tuple[GridAxis, ...]
+    """The grid of decodable chunks over the whole array."""
+    indexes: ShardIndexCache
+    fill: np.ndarray[Any, Any]
+    """() the fill value."""
+    notes: tuple[str, ...] = ()
+    """What `explain` says about the choices made when the array was opened."""
+
+    @classmethod
+    def prepare(
+        cls,
+        metadata: ArrayMetadata,
+        codecs: LoweredCodecs,
+        store: Store,
+        path: str,
+        engine: Engine,
+        cache_nbytes: int | None = None,
+    ) -> ArraySource:
+        """Derive what reads need from an array's metadata; `cache_nbytes` as in `gpuzarr.open`."""
+        objects = grid_axes(metadata.chunk_grid, metadata.shape)
+        chunks = objects if codecs.shard is None else leaf_grid(codecs.shard, metadata.shape)
+        if codecs.object_steps:
+            kept = OBJECT_CACHE_NBYTES if cache_nbytes is None else cache_nbytes
+            store = decoded_objects(store, codecs, metadata.chunk_grid, kept)
+        indexes, fill = ShardIndexCache(), fill_array(metadata)
+        return cls(metadata, codecs, store, path, engine, objects, chunks, indexes, fill)
+
+
+def fill_array(metadata: ArrayMetadata) -> np.ndarray[Any, Any]:
+    """The fill value as a 0-d array of the result's dtype; zeros where v2 says null."""
+    dtype = metadata.data_type.dtype
+    value = metadata.fill_value
+    if value is None:
+        if dtype.hasobject:
+            return np.full((), None, dtype)
+        return np.zeros((), dtype)
+    cell = np.zeros(1, dtype)
+    cell[0] = value
+    return cell.reshape(())
+
+
+def decoded_objects(
+    store: Store, codecs: LoweredCodecs, grid: ChunkGrid, cache_nbytes: int
+) -> DecodedObjects:
+    """The store as it looks once the codecs behind the sharding codec are undone."""
+    layout = codecs.program.layout
+    largest = prod(max(sizes) for sizes in chunk_sizes(grid))
+    # Chunks that do not shrink are stored with some overhead each, and the index takes 16 bytes for each.
+    limit = VARIABLE_OBJECT_NBYTES
+    if not layout.dtype.hasobject:
+        limit = 2 * largest * (layout.dtype.itemsize + 16) + (1 << 20)
+
+    def decode(encoded: memoryview, key: str) -> memoryview:
+        try:
+            return decode_object(codecs.object_steps, encoded, limit)
+        except StepError as error:
+            kind = ChecksumError if error.checksum else DecodeError
+            raise kind(f"the whole shard, {error}", key=key) from error
+
+    return DecodedObjects(store, decode, cache_nbytes)

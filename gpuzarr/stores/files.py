@@ -1,0 +1,87 @@
+"""Reading from open files, at an offset, into memory that the caller owns.
+
+`os.preadv` does it in one call, moves no file position and so works from many threads and forked
+processes on one descriptor. Where it is missing (Windows, old macOS) the next best call stands in.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+
+_CALL_LIMIT = 1 << 30
+"""Bytes asked for at once: macOS refuses more than 2^31 - 1."""
+
+_position_lock = threading.Lock()
+"""Held between seeking and reading where a descriptor's position must be used. Systems that need
+it have no fork, so no child process can inherit it locked."""
+
+_PERMISSION = "permission denied: give this user the right to read it and to enter its folders"
+_TOO_MANY = "too many files are open: raise the limit (`ulimit -n`) or use fewer threads"
+_FAILING = "the disk or the network file system failed: check it, then try again"
+_ADVICE = {
+    errno.EACCES: _PERMISSION,
+    errno.EPERM: _PERMISSION,
+    errno.EMFILE: _TOO_MANY,
+    errno.ENFILE: _TOO_MANY,
+    errno.EIO: _FAILING,
+    getattr(errno, "ESTALE", errno.EIO): _FAILING,
+    errno.ENAMETOOLONG: "the name is too long for this file system",
+    errno.ELOOP: "its symbolic links lead in a circle: repair them",
+}
+
+
+def read_at(descriptor: int, memory: memoryview, offset: int) -> int:
+    """Fill `memory` from a file, from byte `offset` on.
+
+    Returns:
+        How many bytes were there: fewer than asked for only at the end of the file.
+
+    Raises:
+        OSError: the read failed.
+    """
+    wanted = len(memory)
+    done = _read_once(descriptor, memory if wanted <= _CALL_LIMIT else memory[:_CALL_LIMIT], offset)
+    while 0 < done < wanted:  # a read may give less at any time: signals, network file systems
+        more = _read_once(descriptor, memory[done : done + _CALL_LIMIT], offset + done)
+        if not more:
+            break
+        done += more
+    return done
+
+
+def advise(error: OSError | ValueError) -> str:
+    """What an error of the operating system means for a store, and what to do about it."""
+    if isinstance(error, OSError):
+        return _ADVICE.get(error.errno or 0) or error.strerror or str(error)
+    return f"the name cannot be a file's name here ({error})"
+
+
+def read_vectored(descriptor: int, memory: memoryview, offset: int) -> int:
+    """One read, straight into the memory."""
+    return os.preadv(descriptor, (memory,), offset)
+
+
+def read_copied(descriptor: int, memory: memoryview, offset: int) -> int:
+    """One read and a copy, for systems without `os.preadv`."""
+    data = os.pread(descriptor, len(memory), offset)
+    memory[: len(data)] = data
+    return len(data)
+
+
+def read_positioned(descriptor: int, memory: memoryview, offset: int) -> int:
+    """One read by moving the descriptor's position, for systems without `os.pread`."""
+    with _position_lock:
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        data = os.read(descriptor, len(memory))
+    memory[: len(data)] = data
+    return len(data)
+
+
+if hasattr(os, "preadv"):
+    _read_once = read_vectored
+elif hasattr(os, "pread"):
+    _read_once = read_copied
+else:
+    _read_once = read_positioned

@@ -1,0 +1,121 @@
+"""Whole objects in memory, made once however many threads ask, bounded by bytes.
+
+Two stores serve ranges out of objects that must be produced as a whole: `DecodedObjects`, and
+`ZipStore` for compressed entries. A shard's hundred chunks are asked for by many threads at once;
+each object is produced by the first of them, and the others wait for it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gpuzarr.stores.store import Blob
+
+
+class ObjectCache:
+    """The most recently used objects, up to a number of bytes."""
+
+    def __init__(self, limit_nbytes: int) -> None:
+        """Start empty; an object larger than `limit_nbytes` is given to its askers but not kept."""
+        self.limit_nbytes = limit_nbytes
+        self._state = _State()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (ObjectCache, (self.limit_nbytes,))
+
+    def get(self, key: str, make: Callable[[], Blob | None]) -> Blob | None:
+        """The object of `key`, from memory or from `make`, which one thread calls for all.
+
+        An error of `make` is raised in every thread that waited for it, and not remembered; nor is
+        None, which says that there is no such object.
+        """
+        state = self._current()
+        while True:
+            with state.lock:
+                blob = state.kept.get(key)
+                if blob is not None:
+                    state.kept.move_to_end(key)
+                    return blob
+                making = state.making.get(key)
+                if mine := making is None:
+                    making = state.making[key] = _Making()
+            if mine:
+                return self._make(state, key, making, make)
+            making.done.wait()
+            if isinstance(making.error, Exception):
+                raise making.error
+            if making.error is None:
+                return making.blob
+            # The thread that made it was interrupted (Ctrl-C), which is its own affair: try again.
+
+    def holds(self, key: str) -> bool:
+        """Whether the object is in memory, or about to be."""
+        state = self._current()
+        return key in state.kept or key in state.making
+
+    def clear(self) -> None:
+        """Forget every object."""
+        self._state = _State()
+
+    def _make(
+        self, state: _State, key: str, making: _Making, make: Callable[[], Blob | None]
+    ) -> Blob | None:
+        try:
+            making.blob = make()
+        except BaseException as error:
+            making.error = error
+            raise
+        finally:
+            with state.lock:
+                del state.making[key]
+                if making.blob is not None:
+                    self._keep(state, key, making.blob)
+            making.done.set()
+        return making.blob
+
+    def _keep(self, state: _State, key: str, blob: Blob) -> None:
+        if blob.data.nbytes > self.limit_nbytes:
+            return
+        state.kept[key] = blob
+        state.nbytes += blob.data.nbytes
+        while state.nbytes > self.limit_nbytes:
+            _, oldest = state.kept.popitem(last=False)
+            state.nbytes -= oldest.data.nbytes
+
+    def _current(self) -> _State:
+        # A forked child inherits the lock as some thread of the parent held it, and waits for
+        # objects that nobody makes any more. It starts anew instead.
+        state = self._state
+        if state.process != os.getpid():
+            state = self._state = _State()
+        return state
+
+
+class _State:
+    """What belongs together in one process; replaced as a whole, so it needs no outer lock."""
+
+    __slots__ = ("kept", "lock", "making", "nbytes", "process")
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+        self.lock = threading.Lock()
+        self.kept: OrderedDict[str, Blob] = OrderedDict()
+        self.making: dict[str, _Making] = {}
+        self.nbytes = 0
+
+
+class _Making:
+    """An object that some thread is making."""
+
+    __slots__ = ("blob", "done", "error")
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.blob: Blob | None = None
+        self.error: BaseException | None = None
