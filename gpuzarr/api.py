@@ -74,7 +74,7 @@ def open(store: StoreLike, **arguments: Unpack[OpenArguments]) -> Array | Group:
         StoreError: the storage failed.
 
     >>> gpuzarr.open(store)
-    <gpuzarr.Group / in memory, zarr v3>
+    <gpuzarr.Group / in <dict in memory>, zarr v3>
     """
     return _open(store, arguments, None)
 

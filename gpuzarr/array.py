@@ -131,7 +131,7 @@ class Array:
         return prod(axis.nchunks for axis in self._objects)
 
     @property
-    def fill_value(self) -> Any:  # noqa: ANN401  any element type
+    def fill_value(self) -> Any:
         """What chunks that are not stored hold; None where v2 metadata say null (they read as zeros)."""
         return self._metadata.fill_value
 
@@ -167,7 +167,7 @@ class Array:
 
     # Reading
 
-    def __getitem__(self, key: Any) -> DeviceArray:  # noqa: ANN401  any index
+    def __getitem__(self, key: Any) -> DeviceArray:
         return self.read(key)
 
     @property
@@ -187,10 +187,10 @@ class Array:
 
     def read(
         self,
-        key: Any = ...,  # noqa: ANN401  any index
+        key: Any = ...,
         *,
         out: DeviceArray | None = None,
-        dtype: Any = None,  # noqa: ANN401  anything numpy.dtype takes
+        dtype: Any = None,
         scale: float | None = None,
         offset: float | None = None,
     ) -> DeviceArray:
@@ -217,7 +217,7 @@ class Array:
         """
         return self._read(normalize_selection(key, self.shape), out, dtype, scale, offset)
 
-    async def getitem(self, key: Any = ...) -> DeviceArray:  # noqa: ANN401  any index
+    async def getitem(self, key: Any = ...) -> DeviceArray:
         """`array[key]` for async callers: reads in a thread; cancelling gives the read up."""
         selection = normalize_selection(key, self.shape)
         stopped = threading.Event()
@@ -227,7 +227,7 @@ class Array:
             stopped.set()
             raise
 
-    def explain(self, key: Any = ...) -> Explanation:  # noqa: ANN401  any index
+    def explain(self, key: Any = ...) -> Explanation:
         """What reading `array[key]` would do, without decoding anything: a report that prints."""
         return explain_selection(self._source, normalize_selection(key, self.shape))
 
@@ -238,7 +238,7 @@ class Array:
             self.__dict__.pop(name, None)
         return self
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:  # noqa: ANN401, FBT001
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:  # noqa: FBT001
         """`numpy.asarray(array)`: reads everything."""
         if copy is False:
             raise ValueError("reading a Zarr array always makes a new array")
@@ -303,7 +303,7 @@ class Array:
     def _conversion(
         self,
         selection: Selection,
-        dtype: Any,  # noqa: ANN401
+        dtype: Any,
         scale: float | None,
         offset: float | None,
     ) -> Conversion:
@@ -319,7 +319,7 @@ class Array:
         self,
         selection: Selection,
         out: DeviceArray | None = None,
-        dtype: Any = None,  # noqa: ANN401
+        dtype: Any = None,
         scale: float | None = None,
         offset: float | None = None,
         *,
@@ -344,7 +344,7 @@ class Indexer:
         self._array = array
         self._normalize = normalize
 
-    def __getitem__(self, key: Any) -> DeviceArray:  # noqa: ANN401
+    def __getitem__(self, key: Any) -> DeviceArray:
         return self._array._read(self._normalize(key))  # noqa: SLF001  part of Array
 
 
@@ -413,5 +413,3 @@ def _check_out(out: DeviceArray, selection: Selection, conversion: Conversion) -
         raise ValueError("out= is read-only")
     if any(s == 0 and n > 1 for s, n in zip(out.strides, out.shape, strict=True)):
         raise ValueError("out= overlaps itself")
-
-

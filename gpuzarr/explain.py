@@ -96,7 +96,10 @@ def explain_selection(source: ArraySource, selection: Selection) -> Explanation:
         if not keys:
             keys = _some_keys(source, chunks.coords[:3])
     work = sorted(
-        (int(b.chunks.decoded_nbytes.sum() + np.maximum(b.nbytes, 0).sum()) for b in session.batches),
+        (
+            int(b.chunks.decoded_nbytes.sum() + np.maximum(b.nbytes, 0).sum())
+            for b in session.batches
+        ),
         reverse=True,
     )
     filled = sum(len(pieces) for pieces in session.filled)
@@ -126,9 +129,13 @@ def _some_keys(source: ArraySource, coords: np.ndarray[Any, Any]) -> list[str]:
     """Keys of the objects that hold some chunks."""
     if source.codecs.shard is not None:
         starts = coords * np.asarray(source.codecs.shard.leaf.chunk_shape)
-        coords = np.stack(
-            [axis.chunk_of(starts[:, dim]) for dim, axis in enumerate(source.objects)], axis=-1
-        ) if source.objects else coords
+        coords = (
+            np.stack(
+                [axis.chunk_of(starts[:, dim]) for dim, axis in enumerate(source.objects)], axis=-1
+            )
+            if source.objects
+            else coords
+        )
     return list(dict.fromkeys(chunk_keys(coords, source.metadata.chunk_key_encoding, source.path)))
 
 

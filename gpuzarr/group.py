@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from gpuzarr.stores.store import Store
 
+
 class Group(Mapping[str, "Array | Group"]):
     """A read-only Zarr group. `gpuzarr.open_group` makes one.
 
@@ -88,9 +89,7 @@ class Group(Mapping[str, "Array | Group"]):
         try:
             return self._open(relative)
         except NotFoundError as error:
-            raise _MemberNotFoundError(
-                error.message, store=error.store, path=error.path
-            ) from None
+            raise _MemberNotFoundError(error.message, store=error.store, path=error.path) from None
 
     def __contains__(self, path: object) -> bool:
         if not isinstance(path, str):

@@ -144,7 +144,7 @@ def _index_of(
     source: ArraySource, layout: ShardLayout, container: _Container, counts: NDArray[np.int64]
 ) -> ShardIndex | None:
     """A shard's index; None when the shard is not stored."""
-    known = source.indexes.get(container.key, container.offset)
+    known = source.indexes.get(container.key, container.offset, container.nbytes)
     if known is not None:
         return known
     shape = (*counts.tolist(), 2)
@@ -159,22 +159,18 @@ def _index_of(
     encoded = blob.data
     log.debug("locate: index of %d bytes from %s", size, container.key)
     if len(encoded) != size:
-        raise DecodeError(
-            f"the shard has {len(encoded)} bytes, fewer than the {size} of its index"
-        )
+        raise DecodeError(f"the shard has {len(encoded)} bytes, fewer than the {size} of its index")
     try:
         table = decoder_for(layout.index_program, shape).decode(encoded)
     except StepError as error:
         kind = ChecksumError if error.checksum else DecodeError
         raise kind(str(error)) from error
     index = ShardIndex(np.array(table, np.uint64).reshape(-1, 2), blob.validator)
-    source.indexes.put(container.key, container.offset, index)
+    source.indexes.put(container.key, container.offset, container.nbytes, index)
     return index
 
 
-def _read_index(
-    store: Store, layout: ShardLayout, container: _Container, size: int
-) -> Blob | None:
+def _read_index(store: Store, layout: ShardLayout, container: _Container, size: int) -> Blob | None:
     """The encoded index; shorter than `size` where the shard is."""
     offset, nbytes = container.offset, size
     if layout.index_at == "end":

@@ -178,7 +178,9 @@ def _what_is_there(
     store: Store, path: str, kind: Kind | None, zarr_format: Literal[2, 3] | None
 ) -> str:
     """What to say when there is no node: what was looked for, and what is there instead."""
-    wanted = {3: "zarr.json", 2: ".zarray or .zgroup"}.get(zarr_format or 0, "zarr.json, .zarray or .zgroup")
+    wanted = {3: "zarr.json", 2: ".zarray or .zgroup"}.get(
+        zarr_format or 0, "zarr.json, .zarray or .zgroup"
+    )
     text = f"there is no {(kind or 'array or group')} here: no {wanted}"
     try:
         here = sorted(islice((name for name, _ in store.list(path)), 200))

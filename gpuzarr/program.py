@@ -1,8 +1,8 @@
 """What the bytes of a chunk mean, as data: the seam between codecs and engines.
 
-An array's codec chain is lowered once into a `DecodeProgram`: a tuple of steps in decode order, from
-the stored bytes to the bytes of the chunk's elements, and a `Layout` that says how those bytes lie.
-Engines run programs over tables of chunks; nothing here holds an array, a device or a file.
+An array's codec chain is lowered once into a `DecodeProgram`: a tuple of steps in decode order,
+from the stored bytes to the bytes of the chunk's elements, and a `Layout` that says how those bytes
+lie. Engines run programs over tables of chunks; nothing here holds an array, a device or a file.
 
 Every step takes bytes and gives bytes. Typed steps name the dtypes that they take and give, with
 byte order, as NumPy dtype strings; all of them treat the chunk as flat, in stored order.
@@ -50,7 +50,7 @@ class Decompress:
 
 @dataclass(frozen=True, slots=True)
 class Unshuffle:
-    """Undo numcodecs' `shuffle` filter over the whole chunk; bytes after the last whole element stay."""
+    """Undo numcodecs' `shuffle` over the whole chunk; bytes after the last whole element stay."""
 
     itemsize: int
     unit: Literal["byte", "bit"] = "byte"
@@ -78,14 +78,14 @@ class ScaleOffset:
     encoded: str
     decoded: str
     scale: float | int | str
-    """A number (for "scale_offset" the exact value in `decoded`), or "NaN" or "-Infinity" by name."""
+    """A number (for "scale_offset" the exact value in `decoded`), or "NaN", "-Infinity"..."""
     offset: float | int | str
     arithmetic: Literal["fixedscaleoffset", "scale_offset"]
 
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """Convert elements from one dtype to another, as NumPy's astype unless a configuration says more."""
+    """Convert elements to another dtype, as NumPy's astype unless a configuration says more."""
 
     encoded: str
     decoded: str
@@ -100,8 +100,8 @@ class UnpackBits:
     The element count comes from the chunk's shape. `padding` says whether the first or the last
     byte holds the number of padding bits (numcodecs' packbits: "first_byte").
 
-    With `bits=8` a type narrower than a byte is stored in whole bytes whose upper bits mean nothing:
-    only the low bits that the type has are kept.
+    With `bits=8` a type narrower than a byte is stored in whole bytes whose upper bits mean
+    nothing: only the low bits that the type has are kept.
     """
 
     decoded: str
@@ -161,7 +161,7 @@ class Layout:
     dtype: np.dtype
     """Stored element type with its byte order; object for variable-length types."""
     axes: tuple[int, ...]
-    """Storage order: stored axis i (slowest first) is array axis `axes[i]`; the identity is C order."""
+    """Storage order: stored axis i (slowest first) is array axis `axes[i]`; identity is C order."""
 
     @property
     def c_order(self) -> bool:
@@ -177,11 +177,11 @@ class DecodeProgram:
     layout: Layout
 
     def decoded_nbytes(self, shape: Sequence[int]) -> int:
-        """Bytes of one decoded chunk of `shape` elements (variable-length types: of its pointers)."""
+        """Bytes of a decoded chunk of `shape` elements (variable-length types: of its pointers)."""
         return prod(shape) * self.layout.dtype.itemsize
 
     def step_nbytes(self, shape: Sequence[int]) -> tuple[int | None, ...]:
-        """Bytes that each step gives for a chunk of `shape` elements; None where only the data tell."""
+        """Bytes that each step gives for a chunk of `shape`; None where only the data tell."""
         sizes: list[int | None] = []
         after: int | None = self.decoded_nbytes(shape)
         if self.layout.dtype.hasobject:
@@ -272,6 +272,7 @@ def resolve_dtype(name: str) -> np.dtype:
     >>> resolve_dtype(">i4").str
     '>i4'
     """
+    dtype: np.dtype
     try:
         return np.dtype(name)
     except TypeError:
@@ -296,8 +297,7 @@ def dtype_name(dtype: np.dtype) -> str:
     if dtype.names == ("re", "im"):
         return _extension_name(dtype[0], "complex_")
     if dtype.names is not None:
-        message = f"a structured dtype has no name: {dtype}"
-        raise TypeError(message)
+        raise TypeError(f"a structured dtype has no name: {dtype}")
     if np.dtype(dtype.type).isbuiltin == _REGISTERED_BY_A_USER:
         return _extension_name(dtype, "")
     return dtype.str

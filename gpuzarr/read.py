@@ -64,7 +64,11 @@ def read_selection(
         _read_blocks(source, plan.blocks(), outputs, stopped)
     except (ChunkError, StoreError) as error:
         # A writer may have replaced shards whose indexes were read before: look once more.
-        keys = {failure.key for failure in error.failures} if isinstance(error, ChunkError) else {error.key or ""}
+        keys = (
+            {failure.key for failure in error.failures}
+            if isinstance(error, ChunkError)
+            else {error.key or ""}
+        )
         if not source.indexes.forget(keys):
             raise
         log.debug("locate: reading the indexes of %d shards again after: %s", len(keys), error)

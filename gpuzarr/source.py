@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -71,16 +71,23 @@ class ArraySource:
 
 
 def fill_array(metadata: ArrayMetadata) -> np.ndarray[Any, Any]:
-    """The fill value as a 0-d array of the result's dtype; zeros where v2 says null."""
+    """The fill value as a 0-d array of the result's dtype.
+
+    Where v2 says null: zeros, empty text or bytes, not-a-time, None for other objects, as
+    zarr-python 3 reads them.
+    """
     dtype = metadata.data_type.dtype
+    cell = np.zeros(1, dtype)
     value = metadata.fill_value
     if value is None:
-        if dtype.hasobject:
-            return np.full((), None, dtype)
-        return np.zeros((), dtype)
-    cell = np.zeros(1, dtype)
-    cell[0] = value
+        value = _EMPTY.get(metadata.data_type.name, "NaT" if dtype.kind in "mM" else None)
+    if value is not None or dtype.kind == "O":
+        cell[0] = value
     return cell.reshape(())
+
+
+_EMPTY: Final = {"string": "", "bytes": b"", "variable_length_bytes": b""}
+"""What null means for variable-length types."""
 
 
 def decoded_objects(

@@ -52,7 +52,9 @@ def make_conversion(
     scaled = scale is not None or offset is not None
     if dtype is None:
         dtype = default_float(stored) if scaled and is_number(stored) else stored
-    dtype = np.dtype(dtype).newbyteorder("=")
+    dtype = np.dtype(dtype)
+    if not dtype.isnative:
+        dtype = dtype.newbyteorder("=")
     if dtype == stored and not scaled:
         return Conversion(stored, stored, field=field)
     if stored.kind in "mM" and dtype.kind in "iu" and dtype.itemsize == stored.itemsize:
@@ -128,7 +130,7 @@ def _truncate(values: NDArray[Any], result: np.dtype[Any]) -> NDArray[Any]:
     """Floats rounded toward zero, all of which fit into the integer type."""
     if values.dtype.kind == "V":  # ml_dtypes' floats: exact in float32
         values = values.astype(np.float32)
-    whole = np.trunc(values)
+    whole: NDArray[Any] = np.trunc(values)
     limits = np.iinfo(result)
     fits = (whole >= float(limits.min)) & (whole < float(limits.max) + 1)
     if not fits.all():

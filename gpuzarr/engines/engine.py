@@ -116,5 +116,3 @@ class Engine(Protocol):
     def begin(self, outputs: Sequence[Output]) -> Session:
         """Start a read into these outputs."""
         ...
-
-

@@ -19,11 +19,11 @@ from gpuzarr.metadata.extension import Extension, parse_essential
 from gpuzarr.metadata.model import RectilinearGrid, RegularGrid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from gpuzarr.metadata.model import JSON, ChunkGrid
 
-MAX_EDGES: Final = 2**22
+MAX_EDGES: Final = 2**20
 """How many edge lengths one grid may have, over all axes, once run lengths are expanded."""
 
 Shape = tuple[int, ...]
@@ -153,11 +153,20 @@ def _edges_grid(value: JSON, where: str, shape: Shape) -> RectilinearGrid:
         if not isinstance(entry, list):
             axes.append(_chunk_size(entry, at, shape[axis], 1))
             continue
-        runs = [_parse_run(item, f"{at}[{i}]") for i, item in enumerate(entry)]
-        sizes = _expand_runs(runs, shape[axis], at, budget)
+        sizes = _expand_runs(entry, shape[axis], at, budget)
         budget -= 0 if isinstance(sizes, int) else len(sizes)
         axes.append(sizes)
     return RectilinearGrid(tuple(axes))
+
+
+def _parse_runs(entry: list[JSON], where: str) -> Iterator[tuple[int, int]]:
+    """Read edge lengths and runs alike as runs."""
+    for i, item in enumerate(entry):
+        # There may be very many: where each stands is only worked out for those that look odd.
+        if type(item) is int and 0 < item <= MAX_LENGTH:
+            yield item, 1
+        else:
+            yield _parse_run(item, f"{where}[{i}]")
 
 
 def _parse_run(value: JSON, where: str) -> tuple[int, int]:
@@ -169,30 +178,33 @@ def _parse_run(value: JSON, where: str) -> tuple[int, int]:
     return as_int(value[0], f"{where}[0]", low=1), as_int(value[1], f"{where}[1]", low=1)
 
 
-def _expand_runs(
-    runs: Sequence[tuple[int, int]], length: int, where: str, budget: int
-) -> Shape | int:
-    covered = sum(size * count for size, count in runs)
-    if covered < length or not runs:
+def _expand_runs(entry: list[JSON], length: int, where: str, budget: int) -> Shape | int:
+    """The edge lengths along an axis; one number where it says the same."""
+    if len(entry) > budget:
+        raise _too_many(where)
+    covered = edges = 0
+    distinct: set[int] = set()
+    for size, count in _parse_runs(entry, where):
+        covered += size * count
+        edges += count
+        distinct.add(size)
+    if covered < length or not edges:
         raise MetadataError(
             f"{where} has edge lengths that sum to {covered}, but must cover {length}"
         )
     if covered > MAX_LENGTH:
         raise MetadataError(f"{where} has edge lengths that sum to more than {MAX_LENGTH}")
-    edges = sum(count for _, count in runs)
-    size = runs[0][0]
-    if edges == -(-length // size) and _all_equal(runs):
-        # One size says the same, however many chunks there are.
+    if len(distinct) == 1 and edges == -(-length // size):
         return size
     if edges > budget:
-        raise MetadataError(
-            f"{where} brings the grid above {MAX_EDGES} edge lengths; that many are read at most"
-        )
+        raise _too_many(where)
     sizes: list[int] = []
-    for edge, count in runs:
-        sizes.extend((edge,) * count)
+    for size, count in _parse_runs(entry, where):
+        sizes.extend((size,) * count)
     return tuple(sizes)
 
 
-def _all_equal(runs: Iterable[tuple[int, int]]) -> bool:
-    return len({size for size, _ in runs}) == 1
+def _too_many(where: str) -> MetadataError:
+    return MetadataError(
+        f"{where} brings the grid above {MAX_EDGES} edge lengths; that many are read at most"
+    )

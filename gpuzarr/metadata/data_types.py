@@ -42,6 +42,8 @@ ENTRY_POINTS: Final = "gpuzarr.data_types"
 
 MAX_ITEM_NBYTES: Final = 2**24
 """The largest element that is read; a fill value is one element in memory."""
+MAX_FIELDS: Final = 2**16
+"""The most fields that one level of a structured type has."""
 
 DATETIME_UNITS: Final = (
     *("Y", "M", "W", "D", "h", "m", "s"),
@@ -145,16 +147,24 @@ def struct_fields(data_type: DataType) -> list[tuple[str, DataType]]:
     return [_parse_field(field, f"fields[{i}]") for i, field in enumerate(fields)]
 
 
+def as_fields(value: JSON, where: str) -> list[JSON]:
+    """The value, which must be an array of at least one field."""
+    fields = as_list(value, where)
+    if not 0 < len(fields) <= MAX_FIELDS:
+        raise MetadataError(
+            f"{where} has {len(fields)} fields; structured types have 1 to {MAX_FIELDS}"
+        )
+    return fields
+
+
 def build_struct_dtype(
     fields: Sequence[tuple[str | tuple[str, str], np.dtype, tuple[int, ...]]], where: str
 ) -> np.dtype:
     """Pack fields of (name or (title, name), dtype, shape) into one structured dtype.
 
     Raises:
-        MetadataError: no fields, equal or impossible names, or elements that are too large.
+        MetadataError: equal or impossible names, or elements that are too large.
     """
-    if not fields:
-        raise MetadataError(f"{where} has no fields; a structured type has at least one")
     nbytes = 0
     for _, dtype, shape in fields:
         size = dtype.itemsize
@@ -233,7 +243,7 @@ def _time(name: str, extension: Extension) -> DataType:
 def _struct(name: str, extension: Extension) -> DataType:
     extension.check_configuration("fields")
     where = f"{extension.where}.configuration.fields"
-    members = as_list(extension.member("fields"), where)
+    members = as_fields(extension.member("fields"), where)
     fields = [_parse_field(value, f"{where}[{i}]") for i, value in enumerate(members)]
     dtype = build_struct_dtype([(label, part.dtype, ()) for label, part in fields], where)
     return DataType(name, dtype, configuration=extension.configuration)

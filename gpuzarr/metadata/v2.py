@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 
     from gpuzarr.metadata.model import JSON
 
+MAX_FILTERS: Final = 256
+"""The most filters that are read."""
+
 _OBJECT: Final = "|O"
 
 _TEXT_CODECS: Final = {"vlen-utf8": "string", "vlen-bytes": "bytes"}
@@ -114,11 +117,11 @@ _Codec = tuple[str, dict[str, "JSON"]]
 
 def _parse_filters(zarray: Mapping[str, JSON]) -> list[_Codec]:
     """The numcodecs chain in encode order: filters, then the compressor."""
-    filters = zarray.get("filters")
-    chain = [
-        _parse_codec(value, f"filters[{i}]")
-        for i, value in enumerate([] if filters is None else as_list(filters, "filters"))
-    ]
+    value = zarray.get("filters")
+    filters = [] if value is None else as_list(value, "filters")
+    if len(filters) > MAX_FILTERS:
+        raise MetadataError(f"filters has {len(filters)} entries; at most {MAX_FILTERS} are read")
+    chain = [_parse_codec(entry, f"filters[{i}]") for i, entry in enumerate(filters)]
     compressor = member(zarray, "compressor")
     if compressor is not None:
         chain.append(_parse_codec(compressor, "compressor"))

@@ -23,6 +23,7 @@ from gpuzarr.metadata.data_types import (
     NUMPY_TYPES,
     SMALL_FLOATS,
     SMALL_INTS,
+    as_fields,
     build_struct_dtype,
     parse_data_type,
 )
@@ -112,7 +113,7 @@ def _find_type(  # noqa: PLR0913, PLR0917  the parts of a type string
 def _parse_fields(value: list[JSON], where: str) -> np.dtype:
     """Read a list of [name, type] or [name, type, shape] into an exact dtype."""
     fields: list[tuple[str | tuple[str, str], np.dtype, tuple[int, ...]]] = []
-    for i, entry in enumerate(value):
+    for i, entry in enumerate(as_fields(value, where)):
         at = f"{where}[{i}]"
         parts = as_list(entry, at)
         if len(parts) not in {2, 3}:

@@ -43,6 +43,9 @@ _ARRAY_MEMBERS: Final = (
 )
 _GROUP_MEMBERS: Final = ("zarr_format", "node_type", "attributes", "consolidated_metadata")
 
+MAX_CODECS: Final = 256
+"""The longest codec chain that is read."""
+
 _CODEC_ALIASES: Final = {"endian": "bytes"}
 """Names of codecs before they had their present one."""
 
@@ -92,7 +95,7 @@ def parse_array(document: Mapping[str, JSON]) -> ArrayMetadata:
         chunk_grid=chunk_grid,
         chunk_key_encoding=_parse_key_encoding(member(document, "chunk_key_encoding")),
         fill_value=parse_fill_value(
-            data_type, member(document, "fill_value"), endian=_find_endian(codecs)
+            data_type, member(document, "fill_value")
         ),
         codecs=codecs,
         dimension_names=_parse_dimension_names(document.get("dimension_names"), len(shape)),
@@ -121,11 +124,14 @@ def parse_codecs(value: JSON, where: str = "codecs") -> tuple[CodecMetadata, ...
     """Read a codec chain, of an array or inside a sharding codec's configuration.
 
     Raises:
-        MetadataError: empty, or an entry is not a codec.
+        MetadataError: empty or absurdly long, or an entry is not a codec.
     """
     entries = as_list(value, where)
-    if not entries:
-        raise MetadataError(f"{where} is empty; there is at least an array -> bytes codec")
+    if not 0 < len(entries) <= MAX_CODECS:
+        raise MetadataError(
+            f"{where} has {len(entries)} entries; there is at least an array -> bytes codec, and "
+            f"at most {MAX_CODECS} are read"
+        )
     extensions = [parse_extension(entry, f"{where}[{i}]") for i, entry in enumerate(entries)]
     return tuple(
         CodecMetadata(
@@ -205,13 +211,3 @@ def _unit_shape(codecs: Sequence[CodecMetadata], ndim: int) -> tuple[int, ...]:
         if codec.name == "sharding_indexed" and isinstance(inner, list) and len(inner) == ndim:
             return as_shape(inner, "codecs: chunk_shape of sharding_indexed")
     return ()
-
-
-def _find_endian(codecs: Sequence[CodecMetadata]) -> Literal["little", "big"]:
-    """Byte order of the `bytes` codec, inside shards too; little where none is given."""
-    for codec in codecs:
-        if codec.name == "sharding_indexed":
-            return _find_endian(parse_codecs(codec.configuration.get("codecs"), "codecs.codecs"))
-        if codec.name == "bytes" and codec.configuration.get("endian") == "big":
-            return "big"
-    return "little"

@@ -166,9 +166,7 @@ class ChunkPlan:
         # In floating point, exact to 2**53, so that absurd chunk shapes do not wrap to small sizes.
         nbytes = np.minimum(shape.prod(axis=1, dtype=np.float64) * self.itemsize, 2.0**62)
         chunks = ChunkTable(zeros, coords, shape, nbytes.astype(np.int64))
-        return chunks, PieceTable(
-            np.arange(count), zeros, start, out_start, extent, (self.axes,)
-        )
+        return chunks, PieceTable(np.arange(count), zeros, start, out_start, extent, (self.axes,))
 
 
 def plan_chunks(selection: Selection, grid: Sequence[GridAxis], itemsize: int) -> ChunkPlan:

@@ -18,10 +18,15 @@ if TYPE_CHECKING:
 class GridAxis(Protocol):
     """Chunks along one dimension. Everything takes and gives arrays of int64."""
 
-    length: int
-    """Length of the array along this dimension, in elements."""
-    nchunks: int
-    """Number of chunks that hold elements of the array."""
+    @property
+    def length(self) -> int:
+        """Length of the array along this dimension, in elements."""
+        ...
+
+    @property
+    def nchunks(self) -> int:
+        """Number of chunks that hold elements of the array."""
+        ...
 
     def chunk_of(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """The chunks that hold elements `indices`."""

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from gpuzarr.metadata.model import ChunkKeyEncoding
 
 
-def chunk_keys(coords: NDArray[np.int64], encoding: ChunkKeyEncoding, prefix: str = "") -> list[str]:
+def chunk_keys(
+    coords: NDArray[np.int64], encoding: ChunkKeyEncoding, prefix: str = ""
+) -> list[str]:
     """The keys of chunks, below a node's path.
 
     Args:

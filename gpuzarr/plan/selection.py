@@ -89,7 +89,7 @@ class Selection:
         return prod(self.shape)
 
 
-def normalize_selection(key: Any, shape: Sequence[int]) -> Selection:  # noqa: ANN401  a user's key
+def normalize_selection(key: Any, shape: Sequence[int]) -> Selection:
     """Basic and advanced indexing with the meaning that NumPy gives it.
 
     Raises:
@@ -104,18 +104,16 @@ def normalize_selection(key: Any, shape: Sequence[int]) -> Selection:  # noqa: A
     return _advanced(entries, shape, field, group_first=False)
 
 
-def normalize_vectorized(key: Any, shape: Sequence[int]) -> Selection:  # noqa: ANN401  a user's key
+def normalize_vectorized(key: Any, shape: Sequence[int]) -> Selection:
     """`vindex`: lists of coordinates that are walked together, or a mask; their axes come first."""
     entries, field = _expand(key, shape)
-    lists = [
-        np.asarray(entry, np.int64) if isinstance(entry, int) else entry for entry in entries
-    ]
+    lists = [np.asarray(entry, np.int64) if isinstance(entry, int) else entry for entry in entries]
     if not any(isinstance(entry, np.ndarray) for entry in lists):
         raise SelectionError("vindex takes lists of coordinates or a mask; use [] for slices")
     return _advanced(lists, shape, field, group_first=True)
 
 
-def normalize_orthogonal(key: Any, shape: Sequence[int]) -> Selection:  # noqa: ANN401  a user's key
+def normalize_orthogonal(key: Any, shape: Sequence[int]) -> Selection:
     """`oindex`: each dimension is indexed on its own, by an integer, a slice, a list or a 1-d mask."""
     entries, field = _expand(key, shape)
     axes: list[Span | Points] = []
@@ -140,7 +138,7 @@ def normalize_orthogonal(key: Any, shape: Sequence[int]) -> Selection:  # noqa: 
     return Selection(tuple(axes), tuple(result), field)
 
 
-def normalize_blocks(key: Any, shape: Sequence[int], grid: Sequence[GridAxis]) -> Selection:  # noqa: ANN401
+def normalize_blocks(key: Any, shape: Sequence[int], grid: Sequence[GridAxis]) -> Selection:
     """`blocks`: whole chunks by their position in the chunk grid, by integers and slices of step 1."""
     counts = [axis.nchunks for axis in grid]
     entries, field = _expand(key, counts)
@@ -161,7 +159,7 @@ def normalize_blocks(key: Any, shape: Sequence[int], grid: Sequence[GridAxis]) -
     return Selection(tuple(axes), tuple(axis.count for axis in axes), field)
 
 
-def _expand(key: Any, shape: Sequence[int]) -> tuple[list[Any], str | None]:  # noqa: ANN401
+def _expand(key: Any, shape: Sequence[int]) -> tuple[list[Any], str | None]:
     """The key with one entry a dimension (slice, int, or list of integers), None and `_GAP`.
 
     Masks become lists of integers, one for each dimension that they cover.
@@ -201,7 +199,7 @@ class _Gap:
 _GAP = _Gap()
 
 
-def _entry(part: Any) -> Any:  # noqa: ANN401
+def _entry(part: Any) -> Any:
     """One part of a key as a slice, an int, an array of integers or booleans, None or Ellipsis."""
     if part is None or part is Ellipsis or isinstance(part, slice):
         return part
@@ -229,7 +227,7 @@ def _entry(part: Any) -> Any:  # noqa: ANN401
     return int(array) if array.ndim == 0 else array.astype(np.int64)
 
 
-def _dims_of(part: Any) -> int:  # noqa: ANN401
+def _dims_of(part: Any) -> int:
     """How many dimensions a part of a key covers."""
     if part is None or part is Ellipsis or part is _GAP:
         return 0
@@ -298,7 +296,8 @@ def _advanced(
     result[before:before] = together[0].shape
     first = visible[before][1] if before < len(visible) else len(spans)
     coords = np.stack([one.reshape(-1) for one in together], axis=-1)
-    axes = (*spans[:first], Points(tuple(list_dims), coords), *spans[first:])
+    points = Points(tuple(list_dims), coords)
+    axes: tuple[Span | Points, ...] = (*spans[:first], points, *spans[first:])
     return Selection(axes, tuple(result), field)
 
 

@@ -75,7 +75,9 @@ def unique_rows(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.
         return np.zeros(min(1, len(rows)), np.int64), np.zeros(len(rows), np.int64)
     order = np.lexsort(rows.T[::-1])
     ordered = rows[order]
-    begins = np.r_[True, (ordered[1:] != ordered[:-1]).any(axis=1)] if len(rows) else np.zeros(0, bool)
+    begins = (
+        np.r_[True, (ordered[1:] != ordered[:-1]).any(axis=1)] if len(rows) else np.zeros(0, bool)
+    )
     group = np.empty(len(rows), np.int64)
     group[order] = np.cumsum(begins) - 1
     return order[begins], group
@@ -121,23 +123,26 @@ class ShardIndexCache:
         """Make an empty cache that holds at most `limit_nbytes` of indexes."""
         self._limit = limit_nbytes
         self._nbytes = 0
-        self._indexes: OrderedDict[tuple[str, int], ShardIndex] = OrderedDict()
+        self._indexes: OrderedDict[tuple[str, int, int], ShardIndex] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: str, offset: int) -> ShardIndex | None:
-        """The index of the shard at `offset` in object `key`, where it is known."""
+    def get(self, key: str, offset: int, nbytes: int) -> ShardIndex | None:
+        """The index of the shard in this range of object `key`, where it is known.
+
+        A nested shard may begin where the shard around it does, so the size tells them apart.
+        """
         with self._lock:
-            index = self._indexes.get((key, offset))
+            index = self._indexes.get((key, offset, nbytes))
             if index is not None:
-                self._indexes.move_to_end((key, offset))
+                self._indexes.move_to_end((key, offset, nbytes))
             return index
 
-    def put(self, key: str, offset: int, index: ShardIndex) -> None:
+    def put(self, key: str, offset: int, nbytes: int, index: ShardIndex) -> None:
         """Remember an index, unless it alone is above the limit."""
         with self._lock:
-            if index.entries.nbytes > self._limit or (key, offset) in self._indexes:
+            if index.entries.nbytes > self._limit or (key, offset, nbytes) in self._indexes:
                 return
-            self._indexes[key, offset] = index
+            self._indexes[key, offset, nbytes] = index
             self._nbytes += index.entries.nbytes
             while self._nbytes > self._limit:
                 _, dropped = self._indexes.popitem(last=False)

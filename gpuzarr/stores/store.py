@@ -10,14 +10,15 @@ groups are to be browsed without consolidated metadata); everything else has a d
             self.values = values
 
         def read(self, key, offset=0, nbytes=WHOLE, allocate=bytearray):
-            value = self.values.get(key)
+            value = self.values.get(check_key(key))
             return None if value is None else Blob(cut(value, key, offset, nbytes))
 
         def list(self, prefix=""):
             return iter_children(self.values, prefix)
 
 Keys are "/"-separated, relative, without empty, "." or ".." parts. Stores are called from many
-threads at once. They pickle if arrays in spawned workers are to use them.
+threads at once. They pickle if arrays in spawned workers are to use them. The checkout's
+`tests/stores/contract.py` tests a store against all of this.
 """
 
 from __future__ import annotations

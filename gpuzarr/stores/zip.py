@@ -27,7 +27,7 @@ from gpuzarr.stores.zip_entries import (
     find_data,
     read_directory,
 )
-from gpuzarr.stores.zip_inflate import inflate
+from gpuzarr.stores.zip_inflate import check_promise, inflate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -98,13 +98,16 @@ class ZipStore(Store):
                 kept = self._inflated.get(key, lambda: self._inflate_whole(entry, key))
                 return kept and kept._replace(data=kept.data[start:stop], validator=validator)
             data = self._find_data(entry, key)
+            read = self._reader(data, key)
+            if whole and entry.method != STORED:
+                check_promise(read, entry, key)
             memory = place(allocate, stop - start, key)
-            if entry.method == STORED:
+            if entry.method != STORED:
+                inflate(read, entry, key, start, memory)
+            else:
                 self._fill(memory, data + start, key)
                 if whole:
                     check_crc(entry, key, zlib.crc32(memory))
-            else:
-                self._inflate(entry, key, data, start, memory)
         except GpuzarrError as error:
             error.at(store=self.name)
             raise
@@ -138,17 +141,21 @@ class ZipStore(Store):
         return start
 
     def _inflate_whole(self, entry: Entry, key: str) -> Blob:
+        read = self._reader(self._find_data(entry, key), key)
+        check_promise(read, entry, key)
         memory = place(bytearray, entry.size, key)
-        self._inflate(entry, key, self._find_data(entry, key), 0, memory)
+        inflate(read, entry, key, 0, memory)
         return Blob(memory.toreadonly())
 
-    def _inflate(self, entry: Entry, key: str, data: int, start: int, memory: memoryview) -> None:
+    def _reader(self, data: int, key: str) -> Callable[[int, int], bytes]:
+        """Reads pieces of one entry's stored bytes."""
+
         def read(offset: int, nbytes: int) -> bytes:
             piece = bytearray(nbytes)
             self._fill(memoryview(piece), data + offset, key)
             return bytes(piece)
 
-        inflate(read, entry, key, start, memory)
+        return read
 
     def _fill(self, memory: memoryview, offset: int, key: str) -> None:
         try:

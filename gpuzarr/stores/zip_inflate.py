@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _PIECE_IN = 1 << 18
 _PIECE_OUT = 1 << 20
+_DOUBTFUL_NBYTES = 16 << 20
+_DOUBTFUL_RATIO = 64
 
 
 def inflate(
@@ -88,6 +90,18 @@ class _Inflater:
         piece = self._stream.decompress(self._stream.unconsumed_tail + data, max_length)
         self._filled = len(piece) == max_length
         return piece
+
+
+def check_promise(read: Callable[[int, int], bytes], entry: Entry, key: str) -> None:
+    """Before memory is taken for an object that promises to be very much larger than it is stored.
+
+    Decompresses it once to nowhere. Rare: hardly anything but a constant compresses so well.
+
+    Raises:
+        StoreError: as `inflate`.
+    """
+    if entry.size > _DOUBTFUL_NBYTES and entry.size > entry.stored * _DOUBTFUL_RATIO:
+        inflate(read, entry, key, entry.size, memoryview(b""))
 
 
 def _inflate_pieces(read: Callable[[int, int], bytes], entry: Entry, key: str) -> Iterator[bytes]:

@@ -29,7 +29,9 @@ def _quota() -> int | None:
     try:
         root = Path("/sys/fs/cgroup/cpu")
         quota_us = int((root / "cpu.cfs_quota_us").read_text())
-        return -(-quota_us // int((root / "cpu.cfs_period_us").read_text())) if quota_us > 0 else None
+        return (
+            -(-quota_us // int((root / "cpu.cfs_period_us").read_text())) if quota_us > 0 else None
+        )
     except (OSError, ValueError):
         return None
 

@@ -146,9 +146,8 @@ class PieceWriter:
             places.append(where if axis.position is None else axis.position[where])
         if sum(not isinstance(place, slice) for place in places) <= 1:
             return tuple(places)
-        return np.ix_(
-            *(np.r_[place] if isinstance(place, slice) else place for place in places)
-        )
+        lists = [np.r_[place] if isinstance(place, slice) else place for place in places]
+        return np.ix_(*lists)
 
     def _list_source(self, row: int, values: NDArray[Any]) -> NDArray[Any]:
         """The values of a piece with lists, with one axis for each of the selection's."""

@@ -50,11 +50,11 @@ _local = threading.local()
 def encoded_scratch(nbytes: int) -> memoryview:
     """This thread's memory for the encoded bytes of one request; the next call may give the same."""
     if nbytes > KEPT_NBYTES:
-        return memoryview(np.empty(nbytes, np.uint8))
+        return np.empty(nbytes, np.uint8).data
     scratch: NDArray[np.uint8] | None = getattr(_local, "encoded", None)
     if scratch is None or len(scratch) < nbytes:
         _local.encoded = scratch = np.empty(max(nbytes, 1 << 16), np.uint8)
-    return memoryview(scratch)[:nbytes]
+    return scratch.data[:nbytes]
 
 
 class CpuSession:

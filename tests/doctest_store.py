@@ -1,0 +1,29 @@
+"""The names that doctests of the library use: `gpuzarr`, `np` and a small `store`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gpuzarr
+from tests.arrays import encoded, plain_store
+
+
+def small_store() -> dict[str, bytes]:
+    """A v3 hierarchy: temperature (4, 6) float32, and images/0 (5, 4) uint16."""
+    temperature = np.arange(24, dtype=np.float32).reshape(4, 6)
+    image = np.arange(20, dtype=np.uint16).reshape(5, 4)
+    group = encoded({"zarr_format": 3, "node_type": "group"})
+    return {
+        "zarr.json": group,
+        "images/zarr.json": group,
+        **plain_store(temperature, (2, 3), path="temperature"),
+        **plain_store(image, (2, 2), path="images/0"),
+    }
+
+
+@pytest.fixture(autouse=True)
+def _doctest_names(doctest_namespace: dict[str, Any]) -> None:
+    doctest_namespace.update(gpuzarr=gpuzarr, np=np, store=small_store())

@@ -1,0 +1,1 @@
+"""Tests of gpuzarr.metadata; a module for each of its modules."""
