@@ -47,8 +47,8 @@ def open(store: StoreLike, **arguments: Unpack[OpenArguments]) -> Array | Group:
     """Open the array or group at a path of a store, of either format.
 
     Args:
-        store: path of a directory or a `.zip` file, `file://` URL, a mapping of keys to bytes, or an
-            object with the `gpuzarr.Store` protocol.
+        store: path of a directory or a `.zip` file, `file://` URL, a mapping of keys to bytes, or
+            an object with the `gpuzarr.Store` protocol.
         **arguments: all optional.
 
             path: the node's path inside the store; default the root.

@@ -21,7 +21,6 @@ from gpuzarr.metadata.model import ArrayMetadata, RectilinearGrid, RegularGrid
 from gpuzarr.node import OpenOptions, load_array, load_attributes
 from gpuzarr.plan.grid import grid_axes
 from gpuzarr.plan.selection import (
-    Selection,
     normalize_blocks,
     normalize_orthogonal,
     normalize_selection,
@@ -31,11 +30,14 @@ from gpuzarr.read import read_selection
 from gpuzarr.source import ArraySource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from gpuzarr.engines.engine import Conversion, DeviceArray
     from gpuzarr.plan.grid import GridAxis
+    from gpuzarr.plan.selection import Selection
     from gpuzarr.stores.store import Store
+
+    Normalize = Callable[[Any, Sequence[int]], Selection]
 
 Chunks = tuple[int, ...] | tuple[tuple[int, ...], ...]
 
@@ -43,8 +45,9 @@ Chunks = tuple[int, ...] | tuple[tuple[int, ...], ...]
 class Array:
     """A read-only Zarr array. `gpuzarr.open_array` makes one; indexing it reads.
 
-    Indexing follows NumPy: integers, slices with any step, `...`, `None`, and lists or masks. Results are new C-contiguous
-    arrays in native byte order, 0-d ones included; chunks that are not stored read as the fill value.
+    Indexing follows NumPy: integers, slices with any step, `...`, `None`, and lists or masks.
+    Results are new C-contiguous arrays in native byte order, 0-d ones included; chunks that are
+    not stored read as the fill value.
 
     >>> array = gpuzarr.open_array(store, path="temperature")
     >>> array.shape, array.chunks, array.dtype
@@ -52,8 +55,8 @@ class Array:
     >>> array[1, ::-2]
     array([11.,  9.,  7.], dtype=float32)
 
-    Reads from many threads at once are safe. A handle pickles, and its store with it, for workers in
-    other processes.
+    Reads from many threads at once are safe. A handle pickles, and its store with it, for workers
+    in other processes.
     """
 
     def __init__(
@@ -113,7 +116,7 @@ class Array:
 
     @property
     def chunks(self) -> Chunks:
-        """Chunk shape; with shards, of the chunks inside them. For rectilinear grids, each dimension's sizes."""
+        """Chunk shape, inside shards where there are any; each dimension's sizes if they differ."""
         if self._inner is not None:
             return self._inner
         return _grid_shape(self._metadata)
@@ -132,7 +135,7 @@ class Array:
 
     @property
     def fill_value(self) -> Any:
-        """What chunks that are not stored hold; None where v2 metadata say null (they read as zeros)."""
+        """What chunks that are not stored hold; None for v2's null, which reads as zeros."""
         return self._metadata.fill_value
 
     @property
@@ -168,22 +171,22 @@ class Array:
     # Reading
 
     def __getitem__(self, key: Any) -> DeviceArray:
-        return self.read(key)
+        return self._read(normalize_selection, key)
 
     @property
     def oindex(self) -> Indexer:
-        """Orthogonal indexing: each dimension by an integer, a slice, a list or a mask of its own."""
-        return Indexer(self, lambda key: normalize_orthogonal(key, self.shape))
+        """Orthogonal indexing: each dimension by an integer, a slice, a list or a mask."""
+        return Indexer(self, normalize_orthogonal)
 
     @property
     def vindex(self) -> Indexer:
         """Coordinate indexing: lists that are walked together, or a mask of the array's shape."""
-        return Indexer(self, lambda key: normalize_vectorized(key, self.shape))
+        return Indexer(self, normalize_vectorized)
 
     @property
     def blocks(self) -> Indexer:
-        """Whole stored objects (chunks, or shards) by their position in the grid: integers and slices."""
-        return Indexer(self, lambda key: normalize_blocks(key, self.shape, self._objects))
+        """Whole stored objects (chunks, or shards) by their position in the grid."""
+        return Indexer(self, lambda key, shape: normalize_blocks(key, shape, self._objects))
 
     def read(
         self,
@@ -198,12 +201,12 @@ class Array:
 
         Args:
             key: as in `array[key]`.
-            out: where to write: exactly the result's shape; strided is fine; not overlapping itself. Its contents are
-                undefined after an error.
+            out: where to write: exactly the result's shape; strided is fine; not overlapping
+                itself. Its contents are undefined after an error.
             dtype: dtype of the result; default that of `out`, else the array's own.
             scale: multiply every value by this; see `offset`.
-            offset: add this to every scaled value. With one of the two and no `dtype`, results are float32
-                where that holds every stored value, else float64.
+            offset: add this to every scaled value. With one of the two and no `dtype`, results are
+                float32 where that holds every stored value, else float64.
 
         Returns:
             `out`, or a new C-contiguous array.
@@ -215,21 +218,26 @@ class Array:
             UnsupportedError: a codec or conversion that is not available.
             MemoryLimitError: the result does not fit into memory.
         """
-        return self._read(normalize_selection(key, self.shape), out, dtype, scale, offset)
+        return self._read(
+            normalize_selection, key, out=out, dtype=dtype, scale=scale, offset=offset
+        )
 
     async def getitem(self, key: Any = ...) -> DeviceArray:
         """`array[key]` for async callers: reads in a thread; cancelling gives the read up."""
-        selection = normalize_selection(key, self.shape)
         stopped = threading.Event()
         try:
-            return await asyncio.to_thread(self._read, selection, stopped=stopped)
+            return await asyncio.to_thread(self._read, normalize_selection, key, stopped=stopped)
         except asyncio.CancelledError:
             stopped.set()
             raise
 
     def explain(self, key: Any = ...) -> Explanation:
         """What reading `array[key]` would do, without decoding anything: a report that prints."""
-        return explain_selection(self._source, normalize_selection(key, self.shape))
+        try:
+            return explain_selection(self._source, normalize_selection(key, self.shape))
+        except GpuzarrError as error:
+            error.at(store=self._store.name, path=self._path)
+            raise
 
     def refresh(self) -> Array:
         """Read the metadata again, after a writer changed them; returns the array itself."""
@@ -285,7 +293,8 @@ class Array:
                 self._metadata, codecs, self._store, self._path, engine, options.cache_nbytes
             )
         except GpuzarrError as error:
-            raise error.at(store=self._store.name, path=self._path) from None
+            error.at(store=self._store.name, path=self._path)
+            raise
 
     @property
     def _objects(self) -> tuple[GridAxis, ...]:
@@ -293,59 +302,49 @@ class Array:
 
     @cached_property
     def _inner(self) -> tuple[int, ...] | None:
-        """Shape of the chunks inside shards; None without shards, or with codecs that cannot be read."""
+        """Shape of the chunks inside shards; None without shards, or for unreadable codecs."""
         try:
             shard = lower(self._metadata).shard
         except GpuzarrError:
             return None
         return None if shard is None else shard.chunk_shape
 
-    def _conversion(
+    def _read(  # noqa: PLR0913  the arguments of `read`, for every way to index
         self,
-        selection: Selection,
-        dtype: Any,
-        scale: float | None,
-        offset: float | None,
-    ) -> Conversion:
-        return make_conversion(
-            self.dtype,
-            dtype=None if dtype is None else np.dtype(dtype),
-            scale=scale,
-            offset=offset,
-            field=selection.field,
-        )
-
-    def _read(
-        self,
-        selection: Selection,
+        normalize: Normalize,
+        key: Any,
+        *,
         out: DeviceArray | None = None,
         dtype: Any = None,
         scale: float | None = None,
         offset: float | None = None,
-        *,
         stopped: threading.Event | None = None,
     ) -> DeviceArray:
-        source = self._source
-        if out is not None and dtype is None:
-            dtype = out.dtype
         try:
-            conversion = self._conversion(selection, dtype, scale, offset)
+            source = self._source
+            selection = normalize(key, self.shape)
+            if out is not None and dtype is None:
+                dtype = out.dtype
+            conversion = make_conversion(
+                self.dtype, dtype=dtype, scale=scale, offset=offset, field=selection.field
+            )
             if out is not None:
                 _check_out(out, selection, conversion)
             return read_selection(source, selection, conversion, out, stopped)
         except GpuzarrError as error:
-            raise error.at(store=self._store.name, path=self._path) from error.__cause__
+            error.at(store=self._store.name, path=self._path)
+            raise
 
 
 class Indexer:
     """`array.oindex`, `array.vindex` or `array.blocks`: a way to index."""
 
-    def __init__(self, array: Array, normalize: Callable[[Any], Selection]) -> None:
+    def __init__(self, array: Array, normalize: Normalize) -> None:
         self._array = array
         self._normalize = normalize
 
     def __getitem__(self, key: Any) -> DeviceArray:
-        return self._array._read(self._normalize(key))  # noqa: SLF001  part of Array
+        return self._array._read(self._normalize, key)  # noqa: SLF001  part of Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,10 +400,11 @@ def _check_out(out: DeviceArray, selection: Selection, conversion: Conversion) -
     """Refuse an `out` that the result does not fit exactly.
 
     Raises:
+        TypeError: not an array of this device.
         ValueError: wrong shape or dtype, read-only, or overlapping itself.
     """
     if not isinstance(out, np.ndarray):
-        raise ValueError(f"out= must be a numpy.ndarray on this device, not {type(out).__name__}")
+        raise TypeError(f"out= must be a numpy.ndarray on this device, not {type(out).__name__}")
     if out.shape != selection.shape:
         raise ValueError(f"out= has shape {out.shape}, but the selection has {selection.shape}")
     if out.dtype != conversion.result:

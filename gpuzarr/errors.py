@@ -4,9 +4,9 @@
     +-- NotFoundError      (FileNotFoundError)    no array, group or store there
     +-- MetadataError      (ValueError)           a metadata document that breaks its specification
     +-- SelectionError     (IndexError)           a selection that the array cannot answer
-    +-- UnsupportedError   (NotImplementedError)  understood, but not possible here; `.reasons` says why
+    +-- UnsupportedError   (NotImplementedError)  understood, but not possible here: `.reasons`
     +-- StoreError         (OSError)              the storage failed, or was refused for safety
-    +-- ChunkError         (RuntimeError)         chunks that did not become data; `.failures` names each
+    +-- ChunkError         (RuntimeError)         chunks that did not become data: `.failures`
     |   +-- ChecksumError                         ... because a stored checksum does not match
     |   +-- DecodeError                           ... because the encoded bytes are damaged
     +-- DeviceError        (RuntimeError)         the GPU or its driver failed

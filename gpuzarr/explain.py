@@ -37,8 +37,8 @@ class Explanation:
     chunks: int
     """Chunks that the selection touches."""
     missing_chunks: int
-    """Of these, chunks that are not stored and read as the fill value; where each chunk is an object, estimated
-    from the first ones beyond some hundreds."""
+    """Of these, chunks that are not stored and read as the fill value; where each chunk is an
+    object, and there are some hundreds, estimated from the first."""
     objects: int
     """Stored objects that are read."""
     requests: int
@@ -54,7 +54,7 @@ class Explanation:
     steps: tuple[str, ...]
     """How a chunk is decoded, in order."""
     notes: tuple[str, ...]
-    """What is worth knowing: why a faster way was not taken, why every value may be the fill value."""
+    """Why a faster way was not taken, why every value may be the fill value."""
 
     @property
     def decode_waste(self) -> float:
@@ -165,13 +165,13 @@ def _notes(source: ArraySource, chunks: int, missing: int, keys: Sequence[str]) 
         other = _other_separator(source, keys)
         if other:
             yield (
-                f"but {other!r} exists: the chunks were written with another dimension separator than"
-                " the metadata say"
+                f"but {other!r} exists: the chunks were written with another dimension separator"
+                " than the metadata say"
             )
 
 
 def _other_separator(source: ArraySource, keys: Sequence[str]) -> str | None:
-    """A chunk's key under the separator that the metadata do not say, where such an object exists."""
+    """A chunk's key under the other separator, where such an object exists."""
     encoding = source.metadata.chunk_key_encoding
     start = len(source.path) + 1 if source.path else 0
     other = "." if encoding.separator == "/" else "/"

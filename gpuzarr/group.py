@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 class Group(Mapping[str, "Array | Group"]):
     """A read-only Zarr group. `gpuzarr.open_group` makes one.
 
-    Members are opened when they are asked for. Where the group has consolidated metadata, no request is made for
-    members' metadata and nothing is listed.
+    Members are opened when they are asked for. Where the group has consolidated metadata, no
+    request is made for members' metadata and nothing is listed.
 
     >>> group = gpuzarr.open_group(store)
     >>> sorted(group)
@@ -124,7 +124,7 @@ class Group(Mapping[str, "Array | Group"]):
             max_depth: how many levels below the direct members; None for all.
         """
         waiting: list[tuple[str, Array | Group, int]] = [
-            (name, node, 0) for name, node in reversed(sorted(self.items()))
+            (name, node, 0) for name, node in reversed(list(self.items()))
         ]
         # A loop and not a recursion: hierarchies come from anyone.
         while waiting:
@@ -133,7 +133,7 @@ class Group(Mapping[str, "Array | Group"]):
             if isinstance(node, Group) and (max_depth is None or depth < max_depth):
                 waiting.extend(
                     (f"{path}/{name}", below, depth + 1)
-                    for name, below in reversed(sorted(node.items()))
+                    for name, below in reversed(list(node.items()))
                 )
 
     def tree(self, max_depth: int | None = None) -> Tree:
@@ -149,7 +149,8 @@ class Group(Mapping[str, "Array | Group"]):
 
     def __repr__(self) -> str:
         consolidated = ", consolidated" if self._below is not None else ""
-        return f"<gpuzarr.Group {self.name} in {self._store.name}, zarr v{self.zarr_format}{consolidated}>"
+        where = f"{self.name} in {self._store.name}"
+        return f"<gpuzarr.Group {where}, zarr v{self.zarr_format}{consolidated}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Group, (self._store, self._path, self._metadata, self._options))
@@ -172,7 +173,8 @@ class Group(Mapping[str, "Array | Group"]):
         try:
             found = self._below.node(relative)
         except GpuzarrError as error:
-            raise error.at(store=self._store.name, path=path) from error.__cause__
+            error.at(store=self._store.name, path=path)
+            raise
         if found is None:
             raise NotFoundError(
                 "the consolidated metadata have no such member; if it was added after they were"

@@ -1,7 +1,7 @@
 """Hop 6, locate: from chunks to byte ranges in the store. Shards end here.
 
-An unsharded chunk is a whole object. A chunk of a shard is a range of one, found in the shard's index,
-which is read once and remembered; nested shards are the same again inside that range.
+An unsharded chunk is a whole object. A chunk of a shard is a range of one, found in the shard's
+index, which is read once and remembered; nested shards are the same again inside that range.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def locate_chunks(
     level: ShardLayout | None = layout
     while level is not None:
         _descend(source, level, rows, found)
-        # Shards inside shards form one grid over the whole array as well: outer sizes are multiples of theirs.
+        # Shards inside shards form one grid over the whole array as well: outer sizes are
+        # multiples of theirs.
         grid = tuple(map(RegularAxis, source.metadata.shape, level.chunk_shape))
         level = level.inner
         if level is not None:

@@ -1,7 +1,8 @@
-"""From a path in a store to the metadata of the node there, in as few requests as the formats allow.
+"""From a path in a store to the metadata of the node there, in as few requests as possible.
 
-v3 has one document a node. v2 has `.zarray` or `.zgroup`, and user attributes apart in `.zattrs`, which are
-read when asked for; `.zmetadata` may hold the documents of a whole hierarchy. A node of unknown format is looked for
+v3 has one document a node. v2 has `.zarray` or `.zgroup`, and user attributes apart in `.zattrs`,
+which are read when asked for; `.zmetadata` may hold the documents of a whole hierarchy. A node of
+unknown format is looked for
 in at most two rounds of requests: `zarr.json` first, which wins, then the v2 documents together.
 """
 
@@ -15,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gpuzarr.errors import GpuzarrError, NotFoundError
 from gpuzarr.metadata import consolidated, model, v2, v3
-from gpuzarr.metadata.document import parse_json
-from gpuzarr.stores.store import WHOLE, check_key
+from gpuzarr.metadata.document import CONSOLIDATED_NBYTES, parse_json
+from gpuzarr.stores.store import WHOLE, at_most, check_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,7 +78,8 @@ def load_node(
         if kind is not None and found != kind:
             raise NotFoundError(f"there is a {found} here, not {_a(kind)}; use open_{found}()")
     except GpuzarrError as error:
-        raise error.at(store=store.name, path=path) from error.__cause__
+        error.at(store=store.name, path=path)
+        raise
     log.debug("parse: %s, a v%d %s", path or "/", node.zarr_format, found)
     return node
 
@@ -151,7 +153,7 @@ def _load_v2(
     pending = store.start_reads(keys, [0] * len(keys), [WHOLE] * len(keys))
     documents: dict[str, dict[str, Any]] = {}
     for row, (name, key) in enumerate(zip(names, keys, strict=True)):
-        blob = pending.result(row)
+        blob = pending.result(row, at_most(CONSOLIDATED_NBYTES, key))
         if blob is not None:
             documents[name] = parse_json(blob.data, key)
             if name == ".zarray":
@@ -166,7 +168,7 @@ def _load_v2(
 
 
 def _document(store: Store, key: str) -> dict[str, Any] | None:
-    blob = store.read(key)
+    blob = store.read(key, allocate=at_most(CONSOLIDATED_NBYTES, key))
     return None if blob is None else parse_json(blob.data, key)
 
 

@@ -51,7 +51,7 @@ class ArraySource:
     """What `explain` says about the choices made when the array was opened."""
 
     @classmethod
-    def prepare(
+    def prepare(  # noqa: PLR0913, PLR0917  what an array is made of
         cls,
         metadata: ArrayMetadata,
         codecs: LoweredCodecs,
@@ -96,7 +96,8 @@ def decoded_objects(
     """The store as it looks once the codecs behind the sharding codec are undone."""
     layout = codecs.program.layout
     largest = prod(max(sizes) for sizes in chunk_sizes(grid))
-    # Chunks that do not shrink are stored with some overhead each, and the index takes 16 bytes for each.
+    # Chunks that do not shrink are stored with some overhead each, and the index takes 16 bytes
+    # for each.
     limit = VARIABLE_OBJECT_NBYTES
     if not layout.dtype.hasobject:
         limit = 2 * largest * (layout.dtype.itemsize + 16) + (1 << 20)

@@ -70,8 +70,7 @@ def advanced_keys(draw: st.DrawFn, shape: tuple[int, ...]) -> Key:
             parts.append(Ellipsis)
             dim += rest
             # What comes after an ellipsis must cover the dimensions that are left.
-            for left in range(dim, len(shape)):
-                parts.append(draw(st.slices(shape[left])))
+            parts.extend(draw(st.slices(shape[left])) for left in range(dim, len(shape)))
             break
         elif kind == "stop":
             break

@@ -1,4 +1,5 @@
-"""What a read asks of the store and of Python, counted: numbers that only a change of design changes."""
+"""What a read asks of the store and of Python, counted: numbers that only a change of design
+changes."""
 
 from __future__ import annotations
 
@@ -179,9 +180,7 @@ def test_planning_makes_as_many_calls_for_many_chunks_as_for_few(key: Any) -> No
             selection = normalize_selection(key, shape)
             for chunks, pieces in plan_chunks(selection, grid, 4).blocks():
                 n = len(chunks)
-                ranges = ByteRanges(
-                    ["k"], np.zeros(n, int), np.arange(n) * 400, np.full(n, 400)
-                )
+                ranges = ByteRanges(["k"], np.zeros(n, int), np.arange(n) * 400, np.full(n, 400))
                 # One batch, since calls may grow with batches, which grow with bytes.
                 limits = BatchLimits(1 << 60, 1, 0, least_nbytes=1 << 60)
                 assert len(list(make_batches(chunks, pieces, ranges, limits))) == 1
@@ -194,7 +193,9 @@ def test_planning_makes_as_many_calls_for_many_chunks_as_for_few(key: Any) -> No
 
 
 def test_locating_in_a_shard_makes_as_many_calls_for_many_chunks_as_for_few() -> None:
-    layout = ShardLayout((10, 10), (0, 1), DecodeProgram((), Layout(np.dtype("<u8"), (0, 1, 2))), "end")
+    layout = ShardLayout(
+        (10, 10), (0, 1), DecodeProgram((), Layout(np.dtype("<u8"), (0, 1, 2))), "end"
+    )
 
     def locate(n: int) -> Callable[[], Any]:
         starts = np.stack([np.arange(n) * 10, np.zeros(n, int)], axis=-1)
@@ -217,7 +218,11 @@ def test_the_recording_engine_sees_the_batches_of_a_read() -> None:
 
 def test_explain_names_the_keys_and_the_other_separator_when_all_is_fill() -> None:
     values = plain_store(ARRAY, (10, 10))
-    moved = {key.replace("c/", "c.", 1).replace("/", "."): value for key, value in values.items() if key != "zarr.json"}
+    moved = {
+        key.replace("c/", "c.", 1).replace("/", "."): value
+        for key, value in values.items()
+        if key != "zarr.json"
+    }
     moved["zarr.json"] = values["zarr.json"]
     report = gpuzarr.open_array(moved).explain()
     assert report.missing_chunks == report.chunks == 12
@@ -231,7 +236,11 @@ def test_a_replaced_shard_is_noticed_and_read_again() -> None:
 
     def store(array: np.ndarray[Any, Any]) -> dict[str, bytes]:
         return sharded_store(
-            array, (40, 30), (10, 10), encode=lambda data: _gzip(data), inner_codecs=("bytes", compress)
+            array,
+            (40, 30),
+            (10, 10),
+            encode=_gzip,
+            inner_codecs=("bytes", compress),
         )
 
     values = store(ARRAY)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gpuzarr.engines.engine import Engine
 
 ENTRY_POINTS = "gpuzarr.engines"
-"""Entry points of third-party engines: the name is the device's ("metal" for "metal" and "metal:0"), the
+"""Entry points of third-party engines: the name is the device's ("metal" for "metal:0"), the
 object a callable `(device, threads, memory_limit) -> Engine`."""
 
 

@@ -1,8 +1,9 @@
 """What `dtype=`, `scale=` and `offset=` mean: `stored * scale + offset`, computed and rounded once.
 
-The rules hold for every engine, so that they agree bit for bit: with a scale or an offset the arithmetic is in
-the result's type, at least float32, without fused multiply-add; without them values are cast as
-NumPy casts, except that floats to integers round toward zero and refuse what does not fit.
+The rules hold for every engine, so that they agree bit for bit: with a scale or an offset the
+arithmetic is in the result's type, at least float32, without fused multiply-add; without them
+values are cast as NumPy casts, except that floats to integers round toward zero and refuse what
+does not fit.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ def make_conversion(
 
     Args:
         stored: dtype of the array's elements, in native byte order.
-        dtype: the result's dtype; None: the stored one, or by `default_float` with a scale or offset.
+        dtype: the result's dtype; None: the stored one, or by `default_float` with a scale or
+            offset.
         scale: factor of every value; None for 1.
         offset: added to every scaled value; None for 0.
         field: a field of a structured type.

@@ -283,7 +283,7 @@ def _parse_struct(context: _Context, value: JSON) -> Any:
     raw = _decode_bytes(context, value)
     if len(raw) != context.dtype.itemsize:
         raise context.wrong(value, f"base64 text of exactly {context.dtype.itemsize} bytes")
-    # v3's base64 is little-endian whatever the `bytes` codec says: so zarr-python reads and writes it.
+    # v3's base64 is little-endian whatever the `bytes` codec says, as in zarr-python.
     stored = context.data_type.stored or context.dtype.newbyteorder("<")
     return np.frombuffer(raw, stored).astype(context.dtype)[0]
 

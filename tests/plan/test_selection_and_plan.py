@@ -34,7 +34,7 @@ DTYPE = np.dtype(np.int32)
 def read_through_plan(
     array: np.ndarray[Any, Any], grid: ChunkGrid, selection: Selection
 ) -> np.ndarray[Any, Any]:
-    """The selection, copied from chunks as the plan says; no place may be written twice or missed."""
+    """The selection, copied from chunks as the plan says; no place may be missed."""
     axes = grid_axes(grid, array.shape)
     ends = [
         int(axis.start_of(np.array(axis.nchunks - 1)) + axis.size_of(np.array(axis.nchunks - 1)))
@@ -52,9 +52,7 @@ def read_through_plan(
     written = 0
     seen = set()
     for chunks, pieces in plan.blocks():
-        writer = PieceWriter(
-            output, pieces, np.arange(len(pieces)), pieces.axes[0], len(chunks)
-        )
+        writer = PieceWriter(output, pieces, np.arange(len(pieces)), pieces.axes[0], len(chunks))
         for row, (coords, shape) in enumerate(
             zip(chunks.coords.tolist(), chunks.shape.tolist(), strict=True)
         ):
@@ -68,7 +66,7 @@ def read_through_plan(
     return out
 
 
-def case(keys: Any) -> Any:  # noqa: ANN401  strategies of strategies
+def case(keys: Any) -> Any:
     return shapes().flatmap(lambda shape: st.tuples(st.just(shape), grids(shape), keys(shape)))
 
 
@@ -108,7 +106,11 @@ def test_orthogonal_selection_is_the_outer_product_of_its_parts(args: Any) -> No
     expected = array
     for dim, part in reversed(list(enumerate(key))):
         where = [part] if isinstance(part, int) else part
-        where = np.asarray(where, dtype=None if len(where) else int) if not isinstance(where, slice) else where
+        where = (
+            np.asarray(where, dtype=None if len(where) else int)
+            if not isinstance(where, slice)
+            else where
+        )
         expected = expected[(slice(None),) * dim + (where,)]
     expected = expected[tuple(0 if isinstance(part, int) else slice(None) for part in key)]
     selection = normalize_orthogonal(key, shape)
@@ -136,7 +138,9 @@ def test_vectorized_selection_is_a_list_of_places(args: Any) -> None:
 def test_blocks_are_whole_chunks(args: Any, data: st.DataObject) -> None:
     shape, grid = args
     axes = grid_axes(grid, shape)
-    key = tuple(data.draw(st.slices(axis.nchunks).filter(lambda s: s.step in {None, 1})) for axis in axes)
+    key = tuple(
+        data.draw(st.slices(axis.nchunks).filter(lambda s: s.step in {None, 1})) for axis in axes
+    )
     array = filled(shape)
     expected = array
     for dim, (axis, part) in enumerate(zip(axes, key, strict=True)):
@@ -154,7 +158,24 @@ def test_blocks_are_whole_chunks(args: Any, data: st.DataObject) -> None:
 
 @pytest.mark.parametrize(
     "key",
-    [5, -6, (0, 0, 0), (slice(None), 4), 1.5, "a.b".encode(), [[0], [9]], slice(0, 5, 0), (..., ...), True, [True, False], {"a": 1}, ([0, 1], [0, 1, 2]), np.array([0.5]), np.array(["a"]), slice("a", None)],
+    [
+        5,
+        -6,
+        (0, 0, 0),
+        (slice(None), 4),
+        1.5,
+        b"a.b",
+        [[0], [9]],
+        slice(0, 5, 0),
+        (..., ...),
+        True,
+        [True, False],
+        {"a": 1},
+        ([0, 1], [0, 1, 2]),
+        np.array([0.5]),
+        np.array(["a"]),
+        slice("a", None),
+    ],
     ids=repr,
 )
 def test_keys_that_do_not_fit_are_selection_errors(key: Any) -> None:
@@ -172,7 +193,7 @@ def test_the_largest_shapes_are_planned_without_overflow() -> None:
     axes = grid_axes(RegularGrid((2**62, 2**61 + 1)), shape)
     selection = normalize_selection((slice(-3, None), slice(2**61 - 1, 2**61 + 3)), shape)
     plan = plan_chunks(selection, axes, 8)
-    (chunks, pieces), = plan.blocks()
+    ((chunks, pieces),) = plan.blocks()
     assert chunks.coords.tolist() == [[1, 0], [1, 1]]
     assert pieces.extent.tolist() == [[3, 2], [3, 2]]
     assert (chunks.decoded_nbytes == 2**62).all()

@@ -1,0 +1,1 @@
+"""The CPU engine: the definition of what every decode step means."""

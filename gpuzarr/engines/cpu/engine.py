@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpuzarr.engines.cpu.decoder import ChunkDecoder, unsupported
-from gpuzarr.engines.cpu.memory import available_nbytes
+from gpuzarr.engines.cpu.memory import CHECKED_NBYTES, available_nbytes
 from gpuzarr.engines.cpu.pool import cpu_count
 from gpuzarr.engines.cpu.session import CpuSession
 from gpuzarr.errors import MemoryLimitError
@@ -27,9 +27,6 @@ BATCH_NBYTES = 1 << 20
 GAP_NBYTES = 1 << 14
 """Bytes of a local file read for nothing to save a request: what one more `preadv` costs."""
 
-CHECKED_NBYTES = 1 << 28
-"""Outputs below this size are allocated without asking how much memory is free."""
-
 
 class CpuEngine:
     """See `gpuzarr.engines.engine.Engine`."""
@@ -41,8 +38,8 @@ class CpuEngine:
         """Make an engine.
 
         Args:
-            threads: at most this many batches of a read run at once; None: one for each CPU that the process
-                may use.
+            threads: at most this many batches of a read run at once; None: one for each CPU that
+                the process may use.
             memory_limit: bytes that a read may hold beyond its output; None: 64 MiB or one chunk a
                 thread, whichever is larger.
         """
@@ -74,7 +71,7 @@ class CpuEngine:
 
     def begin(self, outputs: Sequence[Output]) -> CpuSession:
         """Start a read."""
-        return CpuSession(outputs, decoder_for, self.threads)
+        return CpuSession(outputs, decoder_for, self.threads, self.memory_limit)
 
 
 @lru_cache(maxsize=256)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+CHECKED_NBYTES = 1 << 28
+"""Allocations below this size are made without asking how much memory is free."""
+
 
 def available_nbytes() -> int:
     """Bytes that this process could still take without swapping; a large number where unknown."""

@@ -69,5 +69,5 @@ def _forget_after_fork() -> None:
 
 
 def _reset() -> None:
-    global _pool, _lock, _worker  # noqa: PLW0603
+    global _pool, _lock, _worker
     _pool, _lock, _worker = None, threading.Lock(), threading.local()

@@ -1,8 +1,8 @@
 """Write pieces of decoded chunks to their places in an output.
 
-A `PieceWriter` prepares the pieces of a batch for one output, on whole columns: slices where an axis is
-a span, NumPy's own indexing where it is a list, and the one run of output memory that a chunk fills
-alone, which decoders may then write straight into.
+A `PieceWriter` prepares the pieces of a batch for one output, on whole columns: slices where an
+axis is a span, NumPy's own indexing where it is a list, and the one run of output memory that a
+chunk fills alone, which decoders may then write straight into.
 """
 
 from __future__ import annotations
@@ -146,7 +146,10 @@ class PieceWriter:
             places.append(where if axis.position is None else axis.position[where])
         if sum(not isinstance(place, slice) for place in places) <= 1:
             return tuple(places)
-        lists = [np.r_[place] if isinstance(place, slice) else place for place in places]
+        lists: list[NDArray[np.int64]] = [
+            np.arange(place.start, place.stop) if isinstance(place, slice) else place
+            for place in places
+        ]
         return np.ix_(*lists)
 
     def _list_source(self, row: int, values: NDArray[Any]) -> NDArray[Any]:

@@ -1,0 +1,216 @@
+"""One batch on the CPU: fetch, decode and write its chunks, one after another, in one thread.
+
+A chunk is written before the next is read, so that it is in the cache when it is scattered and the
+thread needs memory for one chunk only. What fails is recorded, and the other chunks go on.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gpuzarr.engines.cpu.memory import CHECKED_NBYTES, available_nbytes
+from gpuzarr.engines.cpu.scatter import piece_writers
+from gpuzarr.engines.cpu.step_error import StepError
+from gpuzarr.errors import (
+    ChecksumError,
+    ChunkError,
+    ChunkFailure,
+    DecodeError,
+    GpuzarrError,
+    MemoryLimitError,
+    StoreError,
+)
+from gpuzarr.plan.ranges import WHOLE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from gpuzarr.engines.cpu.decoder import ChunkDecoder
+    from gpuzarr.engines.cpu.scatter import PieceWriter
+    from gpuzarr.engines.engine import Output
+    from gpuzarr.plan.batches import Batch
+    from gpuzarr.program import DecodeProgram
+    from gpuzarr.stores.store import Pending
+
+    DecoderFor = Callable[[DecodeProgram, tuple[int, ...]], ChunkDecoder]
+
+KEPT_NBYTES = 32 << 20
+"""Memory for encoded bytes that a thread keeps from one batch to the next."""
+
+_kept = threading.local()
+
+
+class EncodedScratch:
+    """Memory for the encoded bytes of one request after another."""
+
+    def __init__(self) -> None:
+        """Take this thread's memory; whoever comes between in the same thread makes its own."""
+        self._memory: NDArray[np.uint8] = _kept.__dict__.pop("memory", None)
+        if self._memory is None:
+            self._memory = np.empty(1 << 16, np.uint8)
+
+    def allocate(self, nbytes: int) -> memoryview:
+        """Memory of `nbytes`; it ends what the last call gave."""
+        if len(self._memory) < nbytes:
+            self._memory = np.empty(nbytes, np.uint8)
+        return self._memory.data[:nbytes]
+
+    def give_back(self) -> None:
+        """Leave the memory to the thread's next batch."""
+        if len(self._memory) <= KEPT_NBYTES:
+            _kept.memory = self._memory
+
+
+class BatchTask:
+    """A batch, ready to run in any thread."""
+
+    def __init__(  # noqa: PLR0913  everything that a thread needs
+        self,
+        program: DecodeProgram,
+        batch: Batch,
+        staging: Pending,
+        *,
+        outputs: Sequence[Output],
+        decoder_for: DecoderFor,
+        failures: list[ChunkFailure],
+        stopped: threading.Event,
+    ) -> None:
+        """Take over a batch.
+
+        Args:
+            program: decodes its chunks.
+            batch: what to do.
+            staging: its reads.
+            outputs: of the whole read.
+            decoder_for: prepares decoders.
+            failures: where failed chunks are recorded.
+            stopped: give up when it is set.
+        """
+        self._program = program
+        self._batch = batch
+        self._staging = staging
+        self._outputs = outputs
+        self._decoder_for = decoder_for
+        self._failures = failures
+        self._stopped = stopped
+
+    def __call__(self) -> None:
+        """Run the batch; every failure of a chunk is recorded, none is raised."""
+        batch = self._batch
+        shapes = batch.chunks.shape
+        writers = piece_writers(self._outputs, batch.pieces, len(shapes))
+        if len(writers) == 1:
+            writers[0].allow_direct(self._program.layout, shapes)
+        decoders = self._decoders(shapes)
+        scratch = EncodedScratch()
+        try:
+            encoded = self._encoded_chunks(scratch, writers)
+            for row, decoder in enumerate(decoders):
+                if self._stopped.is_set():
+                    return
+                self._run_chunk(row, decoder, encoded, writers)
+        finally:
+            scratch.give_back()
+
+    def _run_chunk(
+        self,
+        row: int,
+        decoder: ChunkDecoder,
+        encoded: Callable[[int], memoryview | None],
+        writers: Sequence[PieceWriter],
+    ) -> None:
+        step = "fetch"
+        place = writers[0].place(row) if len(writers) == 1 else None
+        try:
+            data = encoded(row)
+            if data is None:
+                for writer in writers:
+                    writer.fill(row)
+                return
+            self._check_memory(row)
+            values = decoder.decode(data, place)
+            if place is None:
+                step = "convert"
+                for writer in writers:
+                    writer.write(row, values)
+        except StepError as error:
+            kind = ChecksumError if error.checksum else DecodeError
+            self._fail(row, error.step, kind(error.cause_message))
+        except GpuzarrError as error:
+            self._fail(row, step, error)
+        except ValueError as error:
+            if step != "convert":
+                raise
+            self._fail(row, step, error)
+
+    def _encoded_chunks(
+        self, scratch: EncodedScratch, writers: Sequence[PieceWriter]
+    ) -> Callable[[int], memoryview | None]:
+        """A function that gives the encoded bytes of chunk after chunk; None: not stored."""
+        batch = self._batch
+        result = self._staging.result
+        request, start, nbytes = batch.request.tolist(), batch.start.tolist(), batch.nbytes.tolist()
+        # Chunks that need no decoding are read to where they belong.
+        straight = not self._program.steps and len(writers) == 1
+        held: int = -1
+        data: memoryview | None = None
+
+        def encoded(row: int) -> memoryview | None:
+            nonlocal held, data
+            wanted = request[row]
+            if wanted != held:
+                held = -1  # until the read has worked
+                place = writers[0].place(row) if straight and nbytes[row] == WHOLE else None
+                blob = result(wanted, scratch.allocate if place is None else _into(place, scratch))
+                if blob is None:
+                    data = None
+                else:
+                    data = blob.data
+                    if batch.requests.validators:
+                        self._check_validator(wanted, blob.validator)
+                held = wanted
+            if nbytes[row] == WHOLE:
+                return data
+            if data is None:
+                raise StoreError("the shard was there when its index was read, and is gone now")
+            return data[start[row] : start[row] + nbytes[row]]
+
+        return encoded
+
+    def _decoders(self, shapes: NDArray[np.int64]) -> Sequence[ChunkDecoder]:
+        """The decoder of each chunk; mostly the same for all."""
+        program = self._program
+        if bool((shapes == shapes[:1]).all()):
+            return [self._decoder_for(program, tuple(shapes[0].tolist()))] * len(shapes)
+        return [self._decoder_for(program, tuple(shape)) for shape in shapes.tolist()]
+
+    def _check_validator(self, request: int, validator: object) -> None:
+        """Refuse bytes of a shard that is not the one whose index said where they are."""
+        requests = self._batch.requests
+        expected = requests.validators.get(requests.keys[request])
+        if expected is not None and validator != expected:
+            raise ChunkError("the shard was replaced after its index was read")
+
+    def _check_memory(self, row: int) -> None:
+        """Refuse a chunk that does not fit into what is free, before anything is allocated."""
+        nbytes = int(self._batch.chunks.decoded_nbytes[row])
+        if nbytes > CHECKED_NBYTES and nbytes > available_nbytes():
+            raise MemoryLimitError(
+                f"the decoded chunk needs {nbytes:,} bytes, and {available_nbytes():,} are free"
+            )
+
+    def _fail(self, row: int, step: str, cause: Exception) -> None:
+        batch = self._batch
+        key = batch.requests.keys[int(batch.request[row])]
+        coords = tuple(batch.chunks.coords[row].tolist())
+        self._failures.append(ChunkFailure(key, coords, step, cause))
+
+
+def _into(place: memoryview, scratch: EncodedScratch) -> Callable[[int], memoryview]:
+    """Give `place` to a store that reads exactly as many bytes, scratch to any other."""
+    return lambda nbytes: place if nbytes == len(place) else scratch.allocate(nbytes)
