@@ -1,7 +1,7 @@
 """array -> array codecs: they reorder elements, or change each one.
 
-numcodecs' filters are here too. In Zarr v3 they stand in front of `bytes`; in Zarr v2 they follow it
-and see raw bytes, so each carries its own dtype, byte order included.
+numcodecs' filters are here too. In Zarr v3 they stand in front of `bytes`; in Zarr v2 they follow
+it and see raw bytes, so each carries its own dtype, byte order included.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from gpuzarr.codecs.scalars import DATA_TYPE_BITS, parse_scalar, resolve_number_
 from gpuzarr.program import (
     Cast,
     CumulativeSum,
-    HostOnly,
     ScaleOffset,
     UnpackBits,
     canonical_json,
@@ -32,7 +31,7 @@ from gpuzarr.program import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from gpuzarr.codecs.chain import Chain, Sizes
 
@@ -74,10 +73,25 @@ def reshape(chain: Chain, configuration: Mapping[str, Any]) -> None:
     if (shape := chain.shape) is None:
         chain.refuse("codec 'reshape' needs chunks of one shape, but the grid is rectilinear")
         return
-    flat = [axis for each in wanted if isinstance(each, list | tuple) for axis in each]
-    if not all(type(axis) is int and 0 <= axis < len(shape) for axis in flat) or flat != sorted(
-        set(flat)
-    ):
+    sizes = _reshaped_sizes(wanted, shape)
+    for axis, each in enumerate(wanted):
+        if (
+            isinstance(each, list | tuple)
+            and each
+            and (
+                prod(sizes[:axis]) != prod(shape[: each[0]])
+                or prod(sizes[axis + 1 :]) != prod(shape[each[-1] + 1 :])
+            )
+        ):
+            malformed("reshape", f"input axes {each!r} do not line up in {wanted!r}")
+    chain.reshape(tuple((size,) for size in sizes))
+
+
+def _reshaped_sizes(wanted: Sequence[Any], shape: tuple[int, ...]) -> list[int]:
+    """The sizes of each axis behind a reshape codec."""
+    inputs = [axis for each in wanted if isinstance(each, list | tuple) for axis in each]
+    valid = all(type(axis) is int and 0 <= axis < len(shape) for axis in inputs)
+    if not valid or inputs != sorted(set(inputs)):
         malformed("reshape", f"input axes must ascend within 0 to {len(shape) - 1}: {wanted!r}")
     sizes: list[int] = []
     for each in wanted:
@@ -90,16 +104,10 @@ def reshape(chain: Chain, configuration: Mapping[str, Any]) -> None:
     count = prod(shape)
     if sizes.count(-1) == 1:
         known = prod(size for size in sizes if size != -1)
-        sizes[sizes.index(-1)] = count // known if known else 0
+        sizes[sizes.index(-1)] = count // known
     if -1 in sizes or prod(sizes) != count:
         malformed("reshape", f"{wanted!r} does not hold the {count} elements of {shape}")
-    for axis, each in enumerate(wanted):
-        if isinstance(each, list | tuple) and each and (
-            prod(sizes[:axis]) != prod(shape[: each[0]])
-            or prod(sizes[axis + 1 :]) != prod(shape[each[-1] + 1 :])
-        ):
-            malformed("reshape", f"input axes {each!r} do not line up in {wanted!r}")
-    chain.reshape(tuple((size,) for size in sizes))
+    return sizes
 
 
 def squeeze(chain: Chain, configuration: Mapping[str, Any]) -> None:
@@ -136,9 +144,7 @@ def scale_offset(chain: Chain, configuration: Mapping[str, Any]) -> None:
 def cast_value(chain: Chain, configuration: Mapping[str, Any]) -> None:
     """v3 `cast_value`: a cast with rounding, range and scalar rules; only decoding matters here."""
     codec = "cast_value"
-    refuse_other_keys(
-        codec, configuration, ("data_type", "rounding", "out_of_range", "scalar_map")
-    )
+    refuse_other_keys(codec, configuration, ("data_type", "rounding", "out_of_range", "scalar_map"))
     target, array = configuration.get("data_type"), chain.dtype
     if isinstance(target, dict):
         target = target.get("name")
@@ -149,9 +155,7 @@ def cast_value(chain: Chain, configuration: Mapping[str, Any]) -> None:
         "rounding": take_choice(codec, configuration, "rounding", ROUNDING, "nearest-even")
     }
     if configuration.get("out_of_range") is not None:
-        rules["out_of_range"] = take_choice(
-            codec, configuration, "out_of_range", ("clamp", "wrap")
-        )
+        rules["out_of_range"] = take_choice(codec, configuration, "out_of_range", ("clamp", "wrap"))
         if rules["out_of_range"] == "wrap" and not is_integer(encoded):
             malformed(codec, "'out_of_range' may only wrap for integer types")
     if (scalars := _decode_map(configuration.get("scalar_map"), encoded, array)) is not None:
@@ -197,7 +201,8 @@ def fixedscaleoffset(chain: Chain, configuration: Mapping[str, Any]) -> None:
     encoded = take_dtype(codec, configuration, "astype", decoded)
     scale = take_number(codec, configuration, "scale")
     offset = take_number(codec, configuration, "offset")
-    step = ScaleOffset(dtype_name(encoded), dtype_name(decoded), scale, offset, codec)
+    names = dtype_name(encoded), dtype_name(decoded)
+    step = ScaleOffset(*names, scale, offset, "fixedscaleoffset")
     chain.push_typed(step, encoded)
 
 
@@ -234,31 +239,9 @@ def packbits(chain: Chain, configuration: Mapping[str, Any]) -> None:
         chain.segment_sizes, chain.axes = chain.sizes, (0,)
 
 
-def categorize(chain: Chain, configuration: Mapping[str, Any]) -> None:
-    """numcodecs' `categorize`: codes in place of strings."""
-    codec = "categorize"
-    labels = configuration.get("labels")
-    if not isinstance(labels, list | tuple) or not all(isinstance(each, str) for each in labels):
-        malformed(codec, "'labels' must be a list of strings")
-    encoded = take_dtype(codec, configuration, "astype", np.dtype("u1"))
-    name = configuration.get("dtype")
-    try:
-        decoded = np.dtype(name)
-    except TypeError:
-        malformed(codec, f"'dtype' is not a NumPy dtype: {name!r}")
-    if decoded.kind not in "UO":
-        malformed(codec, f"'dtype' must be strings or objects, not {name!r}")
-    if chain.stage == "array":
-        chain.layout_dtype = np.dtype(object) if chain.data_type.variable else chain.dtype
-        chain.ordered()
-    settings = {"labels": list(labels), "dtype": decoded.str, "astype": encoded.str}
-    chain.push(HostOnly(f"numcodecs.{codec}", canonical_json(settings), decoded.str))
-    chain.dtype, chain.bits = encoded, None
-
-
 def is_integer(dtype: np.dtype) -> bool:
     """Whether elements are integers, those of ml_dtypes included."""
-    return dtype.kind in "iu" or dtype.name in DATA_TYPE_BITS and "int" in dtype.name
+    return dtype.kind in "iu" or (dtype.name in DATA_TYPE_BITS and "int" in dtype.name)
 
 
 def is_number(dtype: np.dtype) -> bool:
@@ -286,5 +269,4 @@ ARRAY_CODECS = {
     "numcodecs.bitround": Codec("array -> array", bitround, filter=True),
     "numcodecs.astype": Codec("array -> array", astype, filter=True),
     "numcodecs.packbits": Codec("array -> array", packbits, filter=True),
-    "numcodecs.categorize": Codec("array -> array", categorize, filter=True),
 }

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
+from gpuzarr.codecs.array_codecs import is_integer
 from gpuzarr.codecs.chain import Codec, element_count
 from gpuzarr.codecs.configuration import (
     malformed,
     take_choice,
+    take_dtype,
     take_int,
     take_number,
 )
-from gpuzarr.codecs.array_codecs import is_integer
 from gpuzarr.program import HostOnly, UnpackBits, canonical_json, count_components, dtype_name
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def packed_bits(chain: Chain, configuration: Mapping[str, Any]) -> None:
         UnpackBits(
             dtype_name(dtype),
             last - first + 1,
-            padding,  # type: ignore[arg-type]  take_choice gave one of these words
+            cast("Literal['none', 'first_byte', 'last_byte']", padding),
             first,
             sign_extend=is_integer(dtype) and _signed(dtype),
         )
@@ -123,7 +124,11 @@ def object_text(name: str, *keys: str) -> Callable[[Chain, Mapping[str, Any]], N
     """A codec of Python objects as text: json2, msgpack2. It stores dtype and shape as well."""
 
     def lower_object_text(chain: Chain, configuration: Mapping[str, Any]) -> None:
-        _objects(chain, f"numcodecs.{name}", {key: configuration[key] for key in keys if key in configuration})
+        _objects(
+            chain,
+            f"numcodecs.{name}",
+            {key: configuration[key] for key in keys if key in configuration},
+        )
 
     return lower_object_text
 
@@ -137,6 +142,28 @@ def _objects(chain: Chain, name: str, settings: dict[str, Any]) -> None:
     decoded = "|O" if dtype.hasobject else None if dtype.names is not None else dtype_name(dtype)
     chain.push(HostOnly(name, canonical_json(settings), decoded))
     chain.dtype, chain.bits = np.dtype("u1"), None
+
+
+def categorize(chain: Chain, configuration: Mapping[str, Any]) -> None:
+    """numcodecs' `categorize`: codes in place of strings."""
+    codec = "categorize"
+    labels = configuration.get("labels")
+    if not isinstance(labels, list | tuple) or not all(isinstance(each, str) for each in labels):
+        malformed(codec, "'labels' must be a list of strings")
+    encoded = take_dtype(codec, configuration, "astype", np.dtype("u1"))
+    name = configuration.get("dtype")
+    try:
+        decoded = np.dtype(name)
+    except TypeError:
+        malformed(codec, f"'dtype' is not a NumPy dtype: {name!r}")
+    if decoded.kind not in "UO":
+        malformed(codec, f"'dtype' must be strings or objects, not {name!r}")
+    if chain.stage == "array":
+        chain.layout_dtype = chain.dtype
+        chain.to_bytes()
+    settings = {"labels": list(labels), "dtype": decoded.str, "astype": encoded.str}
+    chain.push(HostOnly(f"numcodecs.{codec}", canonical_json(settings), decoded.str))
+    chain.dtype, chain.bits = encoded, None
 
 
 def number_compressor(name: str) -> Callable[[Chain, Mapping[str, Any]], None]:
@@ -192,6 +219,7 @@ BYTES_CODECS = {
     "numcodecs.vlen-array": Codec("array -> bytes", vlen_array, filter=True),
     "numcodecs.json2": Codec("array -> bytes", object_text("json2", "encoding"), filter=True),
     "numcodecs.msgpack2": Codec("array -> bytes", object_text("msgpack2", "raw"), filter=True),
+    "numcodecs.categorize": Codec("array -> bytes", categorize, filter=True),
     "numcodecs.pcodec": Codec("array -> bytes", number_compressor("pcodec"), filter=True),
     "numcodecs.zfpy": Codec("array -> bytes", number_compressor("zfpy"), filter=True),
 }

@@ -140,9 +140,7 @@ class Chain:
         self.stage = "bytes"
 
     def _store_as(self, stored: np.dtype) -> None:
-        """Give the elements their stored byte order: in the step nearest to the bytes, or the
-        layout where there is none.
-        """
+        """Set the stored byte order, in the step nearest to the bytes or else in the layout."""
         for place in range(len(self.steps) - 1, -1, -1):
             step = self.steps[place]
             if isinstance(step, CumulativeSum | ScaleOffset | Cast):
@@ -161,7 +159,7 @@ class Chain:
 
     def inner(self, sizes: Sizes) -> Chain:
         """The chain inside a sharding codec here: it goes on with the axes and steps so far."""
-        return replace(self, sizes=sizes, steps=list(self.steps), nested=True)
+        return replace(self, sizes=sizes, steps=list(self.steps), object_steps=[], nested=True)
 
     def layout(self) -> Layout:
         """The layout of decoded chunks, at the end of the chain."""
@@ -194,9 +192,7 @@ class Codec:
 
 def start_chain(data_type: DataType, dtype: np.dtype, sizes: Sizes, fill_value: object) -> Chain:
     """The chain in front of its first codec."""
-    return Chain(
-        data_type, dtype, sizes, fill_value, data_type.bits, axes=tuple(range(len(sizes)))
-    )
+    return Chain(data_type, dtype, sizes, fill_value, data_type.bits, axes=tuple(range(len(sizes))))
 
 
 def element_count(chain: Chain) -> int:
@@ -206,8 +202,9 @@ def element_count(chain: Chain) -> int:
         MetadataError: chunks have several sizes.
     """
     if (shape := chain.shape) is None:
-        message = "the codec chain needs chunks of one shape, but the grid is rectilinear"
-        raise MetadataError(message)
+        raise MetadataError(
+            "the codec chain needs chunks of one shape, but the grid is rectilinear"
+        )
     return prod(shape)
 
 

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 def malformed(codec: str, problem: str) -> NoReturn:
     """Raise MetadataError for a codec's configuration."""
-    message = f"codec {codec!r}: {problem}"
-    raise MetadataError(message)
+    raise MetadataError(f"codec {codec!r}: {problem}")
 
 
 def take_int(
@@ -99,9 +98,7 @@ def take_dtype(
     return dtype
 
 
-def refuse_other_keys(
-    codec: str, configuration: Mapping[str, Any], known: Sequence[str]
-) -> None:
+def refuse_other_keys(codec: str, configuration: Mapping[str, Any], known: Sequence[str]) -> None:
     """Raise for members that the codec's specification does not know."""
     if unknown := sorted(set(configuration) - set(known)):
         malformed(codec, f"unknown configuration {', '.join(map(repr, unknown))}")

@@ -16,8 +16,8 @@ from gpuzarr.codecs.chain import Chain, Codec, Sizes, start_chain
 from gpuzarr.codecs.checksums import CHECKSUMS
 from gpuzarr.codecs.compressors import COMPRESSORS
 from gpuzarr.codecs.plugins import explain_unknown, lower_unknown
+from gpuzarr.codecs.sharding import CHAIN_CODECS, lower_sharding
 from gpuzarr.codecs.sharding import NAME as SHARDING
-from gpuzarr.codecs.sharding import lower_sharding
 from gpuzarr.errors import MetadataError, UnsupportedError
 from gpuzarr.metadata.model import RegularGrid
 from gpuzarr.program import DecodeProgram, HostOnly, LoweredCodecs
@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 
     from gpuzarr.metadata.model import ArrayMetadata, ChunkGrid, CodecMetadata, DataType
 
-CODECS: Mapping[str, Codec] = {**ARRAY_CODECS, **BYTES_CODECS, **COMPRESSORS, **CHECKSUMS}
+CODECS: Mapping[str, Codec] = {
+    **ARRAY_CODECS,
+    **BYTES_CODECS,
+    **CHAIN_CODECS,
+    **COMPRESSORS,
+    **CHECKSUMS,
+}
 """Every codec that gpuzarr knows by itself, but sharding_indexed, which holds chains of its own."""
 
 
@@ -55,13 +61,13 @@ def lower_chain(
     walk(chain, codecs)
     program = DecodeProgram(chain.decode_steps(), chain.layout())
     if chain.reasons:
-        message = "the codecs of this array cannot be decoded"
-        raise UnsupportedError(message, reasons=tuple(chain.reasons))
+        raise UnsupportedError(
+            "the codecs of this array cannot be decoded", reasons=tuple(chain.reasons)
+        )
     if program.layout.dtype.hasobject and not any(
         isinstance(step, HostOnly) and step.decoded == "|O" for step in program.steps
     ):
-        message = f"no codec makes elements of type {data_type.name} out of bytes"
-        raise MetadataError(message)
+        raise MetadataError(f"no codec makes elements of type {data_type.name} out of bytes")
     return LoweredCodecs(program, chain.shard, tuple(reversed(chain.object_steps)))
 
 
@@ -93,13 +99,11 @@ def walk(chain: Chain, codecs: Sequence[CodecMetadata]) -> None:
             understood = False
     if chain.stage == "array" and understood:
         names = ", ".join(codec.name for codec in codecs)
-        message = f"no array -> bytes codec among the codecs ({names})"
-        raise MetadataError(message)
+        raise MetadataError(f"no array -> bytes codec among the codecs ({names})")
 
 
 def _expect_stage(chain: Chain, name: str, kind: str, stages: Sequence[str]) -> None:
     if chain.stage in stages:
         return
     place = "follows" if chain.stage == "bytes" else "comes before"
-    message = f"codec {name!r} ({kind}) {place} the array -> bytes codec"
-    raise MetadataError(message)
+    raise MetadataError(f"codec {name!r} ({kind}) {place} the array -> bytes codec")

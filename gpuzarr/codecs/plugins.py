@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from gpuzarr.program import HostOnly, canonical_json, dtype_name
 
 if TYPE_CHECKING:
-    from collections.abc import Buffer, Mapping
+    from collections.abc import Mapping
     from importlib.metadata import EntryPoint
+
+    import numpy as np
 
     from gpuzarr.codecs.chain import Chain
     from gpuzarr.metadata.model import CodecMetadata
@@ -35,7 +37,7 @@ class DecodingCodec(Protocol):
 
     def decode(
         self, encoded: memoryview, configuration: Mapping[str, Any], nbytes: int | None
-    ) -> Buffer:
+    ) -> bytes | bytearray | memoryview | np.ndarray:
         """Undo the codec.
 
         Args:
@@ -67,6 +69,10 @@ def lower_unknown(chain: Chain, codec: CodecMetadata) -> bool:
         return True
     if isinstance(plugin, DecodingCodec) or _is_known_to_numcodecs(codec.name):
         dtype = chain.dtype
+        if chain.stage == "array" and dtype.hasobject:
+            chain.refuse(
+                f"codec {codec.name!r} would have to make objects, which only codecs of gpuzarr do"
+            )
         _end_array(chain)
         plain = dtype.names is None and not dtype.hasobject
         chain.push(
@@ -89,7 +95,8 @@ def _end_array(chain: Chain) -> None:
 def find_plugin(name: str) -> object | None:
     """The object that another package's entry point for codec `name` gives."""
     for entry_point in _entry_points(GROUP, name):
-        return entry_point.load()
+        loaded: object = entry_point.load()
+        return loaded
     return None
 
 
@@ -105,13 +112,13 @@ def explain_unknown(name: str, known: Mapping[str, object]) -> str:
         for entry_point in _entry_points(group, wanted):
             package = entry_point.dist.name if entry_point.dist else entry_point.value
             return (
-                f"codec {name!r} is provided by the package {package} to {group.split('.')[0]}, but "
+                f"codec {name!r} is provided by the package {package} in the group {group!r}, but "
                 f"gpuzarr needs an entry point {name!r} in the group {GROUP!r}"
             )
-    names = ", ".join(sorted(known))
+    names = ", ".join(sorted(name for name in known if not name.startswith(PREFIX)))
     return (
-        f"codec {name!r} is not known; install a package that provides it by an entry point in the "
-        f"group {GROUP!r}; known are {names}, and all codecs of numcodecs"
+        f"codec {name!r} is not known; a package can provide it by an entry point in the group "
+        f"{GROUP!r} (known are {names}, and what numcodecs has as {PREFIX}...)"
     )
 
 

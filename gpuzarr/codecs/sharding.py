@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpuzarr.codecs.chain import start_chain
-from gpuzarr.codecs.configuration import malformed, take_choice, take_ints
+from gpuzarr.codecs.chain import Codec, start_chain
+from gpuzarr.codecs.configuration import malformed, refuse_other_keys, take_choice, take_ints
 from gpuzarr.errors import MetadataError
 from gpuzarr.metadata.model import CodecMetadata, DataType
+from gpuzarr.metadata.v3 import parse_codecs
 from gpuzarr.program import (
     Cast,
     DecodeProgram,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     Walk = Callable[[Chain, Sequence[CodecMetadata]], None]
 
 NAME = "sharding_indexed"
+N5 = "n5_default"
 
 
 def lower_sharding(
@@ -48,7 +50,7 @@ def lower_sharding(
         last: whether no codec stands behind it.
     """
     sizes = _chunk_sizes(chain, configuration)
-    codecs = parse_codecs(configuration.get("codecs"), "codecs")
+    codecs = parse_codecs(configuration.get("codecs"), f"{NAME}: codecs")
     index_at = take_choice(NAME, configuration, "index_location", ("start", "end"), "end")
     index_program = lower_index(chain, configuration, walk)
     inner_sizes = tuple((size,) for size in sizes)
@@ -84,39 +86,17 @@ def _chunk_sizes(chain: Chain, configuration: Mapping[str, Any]) -> tuple[int, .
     return shape
 
 
-def parse_codecs(codecs: object, key: str) -> tuple[CodecMetadata, ...]:
-    """Read a chain inside a configuration, whose entries may be plain names."""
-    if not isinstance(codecs, list | tuple) or not codecs:
-        malformed(NAME, f"{key!r} must be a list of codecs, not {codecs!r}")
-    return tuple(_parse_codec(codec, key) for codec in codecs)
-
-
-def _parse_codec(codec: object, key: str) -> CodecMetadata:
-    if isinstance(codec, CodecMetadata):
-        return codec
-    if isinstance(codec, str):
-        return CodecMetadata(codec)
-    if not isinstance(codec, dict) or not isinstance(codec.get("name"), str):
-        malformed(NAME, f"{key!r} holds {codec!r}, which is not a codec")
-    configuration = codec.get("configuration")
-    must_understand = codec.get("must_understand", True)
-    if not isinstance(configuration, dict | None) or not isinstance(must_understand, bool):
-        malformed(NAME, f"{key!r} holds {codec!r}, which is not a codec")
-    return CodecMetadata(codec["name"], configuration or {}, must_understand)
-
-
 def lower_index(chain: Chain, configuration: Mapping[str, Any], walk: Walk) -> DecodeProgram:
     """The program of a shard's index: (chunks per shard..., 2) unsigned 64-bit integers."""
     dtype = np.dtype("u8")
     sizes = (*(() for _ in chain.sizes), (2,))
     index = start_chain(DataType("uint64", dtype), dtype, sizes, None)
     index.reasons = chain.reasons
-    walk(index, parse_codecs(configuration.get("index_codecs"), "index_codecs"))
+    walk(index, parse_codecs(configuration.get("index_codecs"), f"{NAME}: index_codecs"))
     program = DecodeProgram(index.decode_steps(), index.layout())
     probe = (1,) * chain.ndim + (2,)
     if index.shard is not None or (not chain.reasons and program.stored_nbytes(probe) is None):
-        message = f"codec {NAME!r}: 'index_codecs' must give an index of known size"
-        raise MetadataError(message)
+        raise MetadataError(f"codec {NAME!r}: 'index_codecs' must give an index of known size")
     return program
 
 
@@ -126,14 +106,14 @@ def _whole_shard(chain: Chain, configuration: Mapping[str, Any]) -> None:
     changes_values = any(isinstance(step, Cast | ScaleOffset) for step in chain.steps)
     if shape is None or changes_values or chain.dtype.hasobject or chain.dtype.names is not None:
         chain.refuse(
-            "codec 'sharding_indexed' follows a codec that depends on the order of elements (or has "
-            "codecs behind it inside a shard), which is supported for regular grids of numbers "
-            "without casts only"
+            "codec 'sharding_indexed' follows a codec that depends on the order of elements, or "
+            "has codecs behind it inside a shard; that is supported only for regular grids of "
+            "numbers without casts"
         )
         shape = shape or (1,) * chain.ndim
     fill = chain.fill_value
     settings = {
-        "codec": _plain_json(configuration),
+        "codec": dict(configuration),
         "shape": list(shape),
         "bits": chain.bits,
         "fill": None if fill is None else np.asarray(fill, chain.dtype).tobytes().hex(),
@@ -144,16 +124,19 @@ def _whole_shard(chain: Chain, configuration: Mapping[str, Any]) -> None:
     chain.dtype = np.dtype("u1")
 
 
-def _plain_json(value: object) -> object:
-    """A configuration as plain dicts and lists."""
-    if isinstance(value, CodecMetadata):
-        return {
-            "name": value.name,
-            "configuration": _plain_json(value.configuration),
-            "must_understand": value.must_understand,
-        }
-    if hasattr(value, "items"):
-        return {key: _plain_json(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain_json(each) for each in value]
-    return value
+def lower_n5(chain: Chain, configuration: Mapping[str, Any]) -> None:
+    """`n5_default`: blocks with a header that says their own shape, then a chain of codecs."""
+    refuse_other_keys(N5, configuration, ("codecs",))
+    codecs = parse_codecs(configuration.get("codecs"), f"{N5}: codecs")
+    if (shape := chain.shape) is None or chain.dtype.kind not in "iuf":
+        chain.refuse("codec 'n5_default' is supported for regular grids of numbers only")
+        shape = (1,) * chain.ndim
+    if [codec.name for codec in codecs[:2]] != ["transpose", "bytes"]:
+        malformed(N5, "its codecs must begin with transpose and bytes")
+    settings = {"codecs": configuration.get("codecs"), "shape": list(shape)}
+    chain.to_bytes(chain.dtype)
+    chain.push(HostOnly(N5, canonical_json(settings), dtype_name(chain.dtype), fixed_size=True))
+
+
+CHAIN_CODECS = {N5: Codec("array -> bytes", lower_n5)}
+"""Codecs that hold chains of their own, but sharding_indexed, which needs the walk."""

@@ -123,9 +123,21 @@ def convert(values: NDArray[Any], conversion: Conversion) -> NDArray[Any]:
                 values = values * arithmetic.type(conversion.scale)
             if conversion.offset is not None:
                 values = values + arithmetic.type(conversion.offset)
-        if result.kind in "iu" and values.dtype.kind not in "biu":
-            values = _truncate(values, result)
+        if _is_integer(result):
+            if not _is_integer(values.dtype) and values.dtype.kind != "b":
+                values = _truncate(values, result)
+        elif result.kind == "V" and values.dtype in _WIDER_THAN_FLOAT32:
+            values = _round_to_odd(values)
         return values.astype(result)
+
+
+_WIDER_THAN_FLOAT32 = tuple(map(np.dtype, ("f8", "i4", "u4", "i8", "u8")))
+"""Types with values that float32 does not hold."""
+
+
+def _is_integer(dtype: np.dtype[Any]) -> bool:
+    """Whether elements are integers, of NumPy or ml_dtypes."""
+    return dtype.kind in "iu" or (dtype.kind == "V" and dtype.name.startswith(("int", "uint")))
 
 
 def _truncate(values: NDArray[Any], result: np.dtype[Any]) -> NDArray[Any]:
@@ -133,9 +145,68 @@ def _truncate(values: NDArray[Any], result: np.dtype[Any]) -> NDArray[Any]:
     if values.dtype.kind == "V":  # ml_dtypes' floats: exact in float32
         values = values.astype(np.float32)
     whole: NDArray[Any] = np.trunc(values)
-    limits = np.iinfo(result)
-    fits = (whole >= float(limits.min)) & (whole < float(limits.max) + 1)
+    bits = result.itemsize * 8
+    if result.kind == "V":
+        bits = int(result.name.partition("int")[2])
+    low, high = (0, 1 << bits) if result.name[0] == "u" else (-(1 << bits - 1), 1 << bits - 1)
+    fits = (whole >= low) & (whole < high)
     if not fits.all():
         wrong = values[~fits].flat[0]
         raise ValueError(f"{wrong} does not fit into {result}")
     return whole
+
+
+def _round_to_odd(values: NDArray[Any]) -> NDArray[np.float32]:
+    """float32 from which narrower floats are rounded as from the values themselves.
+
+    ml_dtypes casts by way of float32, which would round twice. So what float32 cannot hold gets an
+    odd last bit: that keeps it on its side of every narrower float, and of the middle of any two.
+    """
+    wide = values.astype(np.float64)
+    rest: Any = 0.0
+    if values.dtype.kind in "iu" and values.dtype.itemsize > wide.dtype.itemsize // 2:
+        high, low = (values >> 32) * 2.0**32, (values & 0xFFFFFFFF).astype(np.float64)
+        wide = high + low
+        rest = low - (wide - high)  # what float64 does not hold, exactly
+    near = np.asarray(wide.astype(np.float32))
+    error = np.where(wide == near, rest, wide - near)
+    away = np.copysign(1.0, near) * error < 0
+    inexact = (error != 0) & np.isfinite(wide)
+    bits = (near.view(np.uint32) - (away & inexact)) | inexact
+    odd: NDArray[np.float32] = bits.astype(np.uint32).view(np.float32)
+    return odd
+
+
+def check_out(out: Any, shape: tuple[int, ...], conversion: Conversion) -> None:
+    """Refuse an `out` that a result of this shape does not fit exactly.
+
+    Raises:
+        TypeError: not an array of this device.
+        ValueError: wrong shape or dtype, read-only, or overlapping itself.
+    """
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out= must be a numpy.ndarray on this device, not {type(out).__name__}")
+    if out.shape != shape:
+        raise ValueError(f"out= has shape {out.shape}, but the selection has {shape}")
+    if out.dtype != conversion.result:
+        raise ValueError(f"out= has dtype {out.dtype}, but the result has {conversion.result}")
+    if not out.flags.writeable:
+        raise ValueError("out= is read-only")
+    if _overlaps_itself(out):
+        raise ValueError("out= overlaps itself")
+
+
+def _overlaps_itself(out: NDArray[Any]) -> bool:
+    """Whether elements share memory.
+
+    In views by slices, transposes and fields each axis steps over all that narrower ones reach. Of
+    what else `as_strided` makes, interleaved axes are refused too, though they need not overlap.
+    """
+    reach = out.itemsize
+    for stride, length in sorted(
+        (abs(stride), length) for stride, length in zip(out.strides, out.shape, strict=True)
+    ):
+        if length > 1 and stride < reach:
+            return out.size > 0
+        reach += stride * (length - 1)
+    return False

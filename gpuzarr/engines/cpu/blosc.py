@@ -44,8 +44,7 @@ def prepare(nbytes: int | None, limit: Limit) -> Run:
         if nbytes is not None:
             expect_nbytes(size, nbytes)
         elif size > limit.of(encoded):
-            message = f"{size} bytes are more than these chunks can have"
-            raise DamageError(message)
+            raise DamageError(f"{size} bytes are more than these chunks can have")
         if size == 0:
             return memoryview(b"")
         place = new_bytes(size) if target is None else target
@@ -67,37 +66,33 @@ def check_frame(encoded: memoryview) -> tuple[int, int]:
         DamageError: the frame is not one, or longer than the bytes that are there.
     """
     if len(encoded) < HEADER.size:
-        message = f"{len(encoded)} bytes are too few to hold a header"
-        raise DamageError(message)
+        raise DamageError(f"{len(encoded)} bytes are too few to hold a header")
     version, _, flags, itemsize, nbytes, block, stored = HEADER.unpack_from(encoded)
     if version != FORMAT_VERSION or flags & RESERVED or flags >> 5 > LAST_FORMAT:
-        message = f"format version {version} with flags {flags:#04x} is not known"
-        raise DamageError(message)
+        raise DamageError(f"format version {version} with flags {flags:#04x} is not known")
     if not HEADER.size <= stored <= len(encoded):
-        message = f"the frame has {stored} bytes, but {len(encoded)} are there"
-        raise DamageError(message)
+        raise DamageError(f"the frame has {stored} bytes, but {len(encoded)} are there")
     if nbytes == 0:
         return 0, 0
     if nbytes < 0 or not 0 < block <= nbytes or itemsize == 0:
-        message = f"{nbytes} bytes in blocks of {block} with elements of {itemsize}"
-        raise DamageError(message)
+        raise DamageError(f"{nbytes} bytes in blocks of {block} with elements of {itemsize}")
     blocks = -(-nbytes // block)
     if flags & MEMCPYED:
         if stored != nbytes + HEADER.size:
-            message = f"{nbytes} bytes are stored plainly in a frame of {stored}"
-            raise DamageError(message)
-        return nbytes, blocks
+            raise DamageError(f"{nbytes} bytes are stored plainly in a frame of {stored}")
+    else:
+        _check_blocks(flags, itemsize, block, blocks, stored)
+    return nbytes, blocks
+
+
+def _check_blocks(flags: int, itemsize: int, block: int, blocks: int, stored: int) -> None:
     if blocks > (stored - HEADER.size) // 4:
-        message = f"{blocks} blocks do not fit into {stored} bytes"
-        raise DamageError(message)
+        raise DamageError(f"{blocks} blocks do not fit into {stored} bytes")
     if flags >> 5 == SNAPPY:
-        message = "the frame uses snappy, which numcodecs is built without"
-        raise DamageError(message)
+        raise DamageError("the frame uses snappy, which numcodecs is built without")
     split = not flags & NEVER_SPLIT and itemsize <= MAX_SPLITS
     if split and block // itemsize >= MIN_SPLIT_ITEMS and block % itemsize:
-        message = f"blocks of {block} bytes do not divide into elements of {itemsize}"
-        raise DamageError(message)
-    return nbytes, blocks
+        raise DamageError(f"blocks of {block} bytes do not divide into elements of {itemsize}")
 
 
 class _Helper:

@@ -1,4 +1,4 @@
-"""v3's cast_value undone: casts with a rounding mode, a rule for values out of range, and exceptions.
+"""v3's cast_value undone: casts with a rounding mode, a range rule and exceptions.
 
 zarr-extensions, codec cast_value. Rounding comes first, then the range; without a rule a value that
 the type cannot hold is an error. Values in the scalar map escape both.
@@ -6,18 +6,17 @@ the type cannot hold is an error. Values in the scalar map escape both.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 import numpy as np
 
+from gpuzarr.engines.cpu.number_types import integer_range, is_integer
 from gpuzarr.engines.cpu.step_error import DamageError
-from gpuzarr.engines.cpu.types import integer_range, is_integer
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-EXACT_INTEGERS = 1 << 53
-"""Integers up to this size are exact as float64."""
+WIDEST = 8
+"""Bytes of the widest integers."""
+FAR = 1 << 1100
+"""Stands for an infinity among integers."""
 
 
 def cast_value(stored: np.ndarray, values: np.ndarray, rules: dict[str, Any]) -> None:
@@ -45,9 +44,9 @@ def cast_value(stored: np.ndarray, values: np.ndarray, rules: dict[str, Any]) ->
 
 def _equals(stored: np.ndarray, key: float | str) -> np.ndarray:
     if key == "NaN":
-        return np.isnan(stored)
+        return np.asarray(np.isnan(stored))
     number = float(key.lower()) if isinstance(key, str) else key
-    return stored == np.array(number).astype(stored.dtype)
+    return np.asarray(stored == np.array(number).astype(stored.dtype))
 
 
 # ------------------------------------------------------------------------------- to integers
@@ -66,25 +65,17 @@ def _to_integers(
         outside = ~((wide >= float(low)) & (wide < float(high + 1)))
     if not outside.any():
         return wide.astype(np.uint64 if target == np.uint64 else np.int64).astype(target)
-    finite = np.isfinite(wide)
-    if out_of_range is None or np.isnan(wide).any() or (
-        out_of_range == "wrap" and not finite.all()
-    ):
+    if out_of_range is None or not np.isfinite(wide[outside]).all():
+        # NaN and the infinities have no place among integers, unless the map gives them one.
         _refuse(stored[outside], target)
     if out_of_range == "clamp":
-        exact = [min(max(_to_int(value, low, high), low), high) for value in wide[outside]]
+        exact = [low if value < low else high for value in wide[outside]]
     else:
         exact = [(int(value) - low) % (high - low + 1) + low for value in wide[outside]]
     result = np.where(outside, np.zeros((), wide.dtype), wide)
     result = result.astype(np.uint64 if target == np.uint64 else np.int64)
     result[outside] = np.array(exact, result.dtype)
     return result.astype(target)
-
-
-def _to_int(value: float, low: int, high: int) -> int:
-    if np.isinf(value):
-        return high if value > 0 else low
-    return int(value)
 
 
 def _outside_integers(wide: np.ndarray, low: int, high: int) -> np.ndarray:
@@ -126,96 +117,73 @@ def _round(wide: np.ndarray, rounding: str) -> np.ndarray:
 def _to_floats(
     stored: np.ndarray, target: np.dtype, rounding: str, out_of_range: str | None
 ) -> np.ndarray:
-    nearest = stored.astype(target)
+    exact = stored.astype(np.float64)
+    finite = np.isfinite(exact)
+    result = stored.astype(target)
+    if (lost := np.isnan(exact) & ~np.isnan(result)).any():
+        _refuse(stored[lost], target)
+    infinity = np.array(np.inf).astype(target)
+    if np.isinf(infinity):
+        exceeded = finite & ~np.isfinite(result)
+    else:
+        # Too large values became NaN or the largest one, by the type's own rule.
+        largest = _largest(target)
+        infinity = np.array(largest).astype(target)
+        step = largest - float(np.nextafter(infinity, np.zeros((), target)))
+        exceeded = (np.abs(exact) >= largest + step / 2) | (finite & np.isnan(result))
     if rounding != "nearest-even":
-        nearest = _redirect(stored, nearest, rounding)
-    wide = nearest.astype(np.float64)
-    # Types without infinities make NaN, or their largest value, of what is too large.
-    limit = _largest(target)
-    stored_wide = stored.astype(np.float64)
-    exceeded = ~np.isnan(stored_wide) & (
-        (~np.isfinite(wide) & np.isfinite(stored_wide))
-        | (np.isinf(stored_wide) & ~np.isinf(wide))
-        | (~np.isinf(stored_wide) & (np.abs(stored_wide) > limit) & (np.abs(wide) >= limit))
-        & ~_rounds_to_limit(stored_wide, limit, target, rounding)
-    )
-    lost_nan = np.isnan(stored_wide) & ~np.isnan(wide)
-    if lost_nan.any():
-        _refuse(stored[lost_nan], target)
+        result = np.where(exceeded, result, _redirect(stored, result, rounding))
+        exceeded |= finite & ~np.isfinite(result)
     if exceeded.any():
         if out_of_range is None:
             _refuse(stored[exceeded], target)
-        top = np.array(np.inf).astype(target)
-        if not np.isinf(top.astype(np.float64)):
-            top = np.array(limit).astype(target)
-        nearest[exceeded] = np.where(stored_wide[exceeded] > 0, top, -top)
-    return nearest
+        result[exceeded] = np.where(exact[exceeded] > 0, infinity, -infinity)
+    return result
 
 
 def _largest(target: np.dtype) -> float:
-    if target.kind == "f" and target.itemsize > 1:
-        return float(np.finfo(target).max)
-    import ml_dtypes  # noqa: PLC0415  arrays of other types do without it
+    import ml_dtypes  # noqa: PLC0415  NumPy's own types have infinities
 
-    return float(ml_dtypes.finfo(target).max)
-
-
-def _rounds_to_limit(
-    stored: np.ndarray, limit: float, target: np.dtype, rounding: str
-) -> np.ndarray:
-    """Whether a value above the largest one rounds to it rather than past it."""
-    del rounding
-    half = (limit - float(np.nextafter(np.array(limit).astype(target), np.array(0).astype(target)))) / 2
-    return np.abs(stored) < limit + half
+    return float(cast("Any", ml_dtypes.finfo)(target).max)
 
 
 def _redirect(stored: np.ndarray, nearest: np.ndarray, rounding: str) -> np.ndarray:
     """From the nearest value to the one in the wanted direction."""
-    compare = _exact_comparison(stored)
-    below, above = compare(nearest, stored)
+    exact, near = _exactly(stored), _exactly(nearest, stored)
+    below, above = np.asarray(near < exact, bool), np.asarray(near > exact, bool)
     up = np.nextafter(nearest, np.array(np.inf).astype(nearest.dtype))
     down = np.nextafter(nearest, np.array(-np.inf).astype(nearest.dtype))
     positive = stored > np.zeros((), stored.dtype)
     match rounding:
         case "towards-positive":
-            return np.where(below, up, nearest)
+            above = np.zeros_like(above)
         case "towards-negative":
-            return np.where(above, down, nearest)
+            below = np.zeros_like(below)
         case "towards-zero":
-            return np.where(above & positive, down, np.where(below & ~positive, up, nearest))
+            above, below = above & positive, below & ~positive
         case _:
             # A tie went to the even neighbour; take the one that is farther from zero.
-            tie_up = below & positive & _is_tie(stored, nearest, up)
-            tie_down = above & ~positive & _is_tie(stored, nearest, down)
-            return np.where(tie_up, up, np.where(tie_down, down, nearest))
+            below &= positive & _is_tie(exact, near, _exactly(up, stored))
+            above &= ~positive & _is_tie(exact, near, _exactly(down, stored))
+    return np.asarray(np.where(below, up, np.where(above, down, nearest)))
 
 
-def _exact_comparison(
-    stored: np.ndarray,
-) -> Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    def compare(nearest: np.ndarray, exact: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        if stored.dtype.kind in "iu" and stored.dtype.itemsize == np.dtype(np.int64).itemsize:
-            # Python compares integers with floats exactly, NumPy rounds first.
-            left, right = nearest.astype(np.float64).astype(object), exact.astype(object)
-        else:
-            left, right = nearest.astype(np.float64), exact.astype(np.float64)
-        return (left < right).astype(bool), (left > right).astype(bool)
+def _exactly(values: np.ndarray, stored: np.ndarray | None = None) -> np.ndarray:
+    """Values in a type that holds them, and the stored ones, exactly."""
+    like = values if stored is None else stored
+    wide = values.astype(np.float64)
+    if like.dtype.kind not in "iu" or like.dtype.itemsize < WIDEST:
+        return wide
+    # float64 holds no integers of 64 bits; Python's are exact beside everything.
+    if stored is None:
+        return values.astype(object)
+    whole = [int(each) if np.isfinite(each) else FAR for each in wide]
+    return np.array(whole, object)
 
-    return compare
 
-
-def _is_tie(stored: np.ndarray, nearest: np.ndarray, other: np.ndarray) -> np.ndarray:
-    if stored.dtype.kind in "iu":
-        exact = np.array([int(value) for value in stored], object)
-        near, far = (
-            np.array([int(each) if np.isfinite(each) else 0 for each in side.astype(np.float64)], object)
-            for side in (nearest, other)
-        )
-        return (abs(exact - near) == abs(far - exact)).astype(bool)
-    exact, near, far = (each.astype(np.float64) for each in (stored, nearest, other))
-    return np.abs(exact - near) == np.abs(far - exact)
+def _is_tie(exact: np.ndarray, near: np.ndarray, far: np.ndarray) -> np.ndarray:
+    return np.asarray(abs(exact - near) == abs(far - exact), bool)
 
 
 def _refuse(values: np.ndarray, target: np.dtype) -> None:
-    message = f"{values[0]} is not a value of {target.name}"
-    raise DamageError(message)
+    raise DamageError(f"{values[0]} is not a value of {target.name}")

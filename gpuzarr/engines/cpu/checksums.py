@@ -45,16 +45,17 @@ def _verify(at: str, compute: Callable[[memoryview], int]) -> Run:
     def verify(encoded: memoryview, target: memoryview | None) -> memoryview:
         del target
         if len(encoded) < SIZE:
-            message = f"{len(encoded)} bytes are too few to hold a checksum"
-            raise DamageError(message)
+            raise DamageError(f"{len(encoded)} bytes are too few to hold a checksum")
         if at == "end":
             data, stored = encoded[:-SIZE], encoded[-SIZE:]
         else:
             data, stored = encoded[SIZE:], encoded[:SIZE]
         found, expected = compute(data), int.from_bytes(stored, "little")
         if found != expected:
-            message = f"the stored checksum is {expected:#010x}, but the data give {found:#010x}"
-            raise DamageError(message, checksum=True)
+            raise DamageError(
+                f"the stored checksum is {expected:#010x}, but the data give {found:#010x}",
+                checksum=True,
+            )
         return data
 
     return verify
@@ -64,14 +65,12 @@ def verify_fletcher32(encoded: memoryview, target: memoryview | None) -> memoryv
     """HDF5's Fletcher-32, by numcodecs, which does not check the length before it reads."""
     del target
     if len(encoded) < SIZE:
-        message = f"{len(encoded)} bytes are too few to hold a checksum"
-        raise DamageError(message)
+        raise DamageError(f"{len(encoded)} bytes are too few to hold a checksum")
     if len(encoded) > SIZE:
         try:
             _fletcher32.decode(encoded)
         except RuntimeError as error:
             raise DamageError(str(error), checksum=True) from error
     elif any(encoded):
-        message = "the checksum of nothing is not zero"
-        raise DamageError(message, checksum=True)
+        raise DamageError("the checksum of nothing is not zero", checksum=True)
     return encoded[:-SIZE]

@@ -1,7 +1,7 @@
 """Running a decode program on the CPU: the definition of what each step means.
 
-A `ChunkDecoder` is prepared once for a program and a chunk shape, and then decodes chunks in as many
-threads as there are. Bytes go from step to step through two pieces of scratch that each thread
+A `ChunkDecoder` is prepared once for a program and a chunk shape, and then decodes chunks in as
+many threads as there are. Bytes go from step to step through two pieces of scratch that each thread
 reuses; the last step writes where the caller wants its bytes, if its library can.
 
     encoded --step--> scratch 0 --step--> scratch 1 --step--> out, or scratch 0
@@ -12,11 +12,11 @@ stops decompression bombs. Bad data raise `StepError` and nothing else.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, assert_never, cast
 
 import numpy as np
 
-from gpuzarr.engines.cpu import checksums, decoders, filters, host_codecs
+from gpuzarr.engines.cpu import checksums, decoders, filters, host_codecs, whole_shard
 from gpuzarr.engines.cpu.prepared import Limit, Prepared, Scratch
 from gpuzarr.engines.cpu.step_error import DamageError, StepError
 from gpuzarr.program import (
@@ -62,12 +62,12 @@ class ChunkDecoder:
 
         Args:
             encoded: the stored bytes, contiguous.
-            out: where the elements shall lie, in stored order; writable, contiguous, and exactly as
-                large as the decoded chunk. Not for chunks of objects.
+            out: where the elements shall lie, in stored order; writable, contiguous, and exactly
+                as large as the decoded chunk. Not for chunks of objects.
 
         Returns:
-            The chunk in the array's axis order. Without `out` it may view `encoded`, or scratch that
-            the thread's next decode overwrites.
+            The chunk in the array's axis order. Without `out` it may view `encoded`, or scratch
+            that the thread's next decode overwrites.
 
         Raises:
             StepError: the bytes are damaged.
@@ -75,18 +75,19 @@ class ChunkDecoder:
         data: memoryview | np.ndarray = encoded
         if self._stored_nbytes is not None and len(encoded) != self._stored_nbytes:
             name = self._steps[0].name if self._steps else "read"
-            message = f"the stored chunk has {len(encoded)} bytes instead of {self._stored_nbytes}"
-            raise StepError(name, message)
-        last = len(self._steps) - 1
-        for place, step in enumerate(self._steps):
+            raise StepError(name, f"{len(encoded)} bytes are stored, not {self._stored_nbytes}")
+        slot = 0
+        for step in self._steps:
             target = None
             if step.writes and step.nbytes is not None:
-                if place == last and out is not None:
+                if out is not None and step is self._steps[-1]:
                     target = out
                 else:
-                    target = _scratch.take(place & 1, step.nbytes)
+                    # Never the slot written last: what this step reads may lie there.
+                    slot = 1 - slot
+                    target = _scratch.take(slot, step.nbytes)
             data = run_step(step, data, target)
-        if out is not None and data is not out:
+        if out is not None and data is not out and not isinstance(data, np.ndarray):
             out[:] = data
             data = out
         return self._as_array(data)
@@ -110,17 +111,19 @@ def run_step(
         StepError: the bytes are damaged.
     """
     try:
-        result = step.run(data, target)  # type: ignore[arg-type]  only reordering follows objects
+        # Only reordering follows objects, and takes them.
+        result = step.run(cast("memoryview", data), target)
+    except StepError:
+        raise
     except DamageError as error:
         raise StepError(step.name, str(error), error.checksum) from error
     except MemoryError:
         raise
     except Exception as error:
         raise StepError(step.name, f"{error}" or type(error).__name__) from error
-    if step.nbytes is not None and not isinstance(result, np.ndarray):
-        if len(result) != step.nbytes:
-            message = f"{len(result)} bytes came out instead of {step.nbytes}"
-            raise StepError(step.name, message)
+    due = step.nbytes
+    if due is not None and not isinstance(result, np.ndarray) and len(result) != due:
+        raise StepError(step.name, f"{len(result)} bytes came out instead of {due}")
     return result
 
 
@@ -140,8 +143,7 @@ def decode_object(steps: Sequence[Step], encoded: memoryview, limit: int) -> mem
     for step, bound in zip(steps, limits, strict=True):
         data = run_step(_prepare(step, None, bound, ()), data, None)
     if isinstance(data, np.ndarray) or len(data) > limit:
-        message = f"more than {limit} bytes came out"
-        raise StepError(describe_step(steps[-1]), message)
+        raise StepError(describe_step(steps[-1]), f"more than {limit} bytes came out")
     return data
 
 
@@ -158,10 +160,8 @@ def unsupported(program: DecodeProgram) -> tuple[str, ...]:
 
 def _prepare_all(program: DecodeProgram, shape: tuple[int, ...]) -> tuple[Prepared, ...]:
     sizes = program.step_nbytes(shape)
-    if program.layout.dtype.hasobject:
-        last = OBJECT_LIMIT
-    else:
-        last = Limit(program.decoded_nbytes(shape))
+    objects = program.layout.dtype.hasobject
+    last = OBJECT_LIMIT if objects else Limit(program.decoded_nbytes(shape))
     limits = _limits(program.steps, sizes, last)
     return tuple(
         _prepare(step, nbytes, limit, shape)
@@ -188,7 +188,9 @@ def _limits(steps: Sequence[Step], sizes: Sequence[int | None], last: Limit) -> 
     return limits[::-1]
 
 
-def _prepare(step: Step, nbytes: int | None, limit: Limit, shape: tuple[int, ...]) -> Prepared:
+def _prepare(  # noqa: C901  one case for each step
+    step: Step, nbytes: int | None, limit: Limit, shape: tuple[int, ...]
+) -> Prepared:
     name = describe_step(step)
     match step:
         case VerifyChecksum():
@@ -207,6 +209,10 @@ def _prepare(step: Step, nbytes: int | None, limit: Limit, shape: tuple[int, ...
             return Prepared(name, filters.unpack_bits(step, nbytes), nbytes, writes=True)
         case Reorder():
             return Prepared(name, filters.reorder(step, shape), nbytes, writes=True)
+        case HostOnly(codec_id="sharding_indexed"):
+            return whole_shard.prepare_shard(name, step, nbytes, ChunkDecoder)
+        case HostOnly(codec_id="n5_default"):
+            return whole_shard.prepare_n5(name, step, nbytes, ChunkDecoder)
         case HostOnly():
             return host_codecs.prepare(name, step, nbytes, limit, shape)
         case _:

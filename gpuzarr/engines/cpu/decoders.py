@@ -1,12 +1,13 @@
 """Decompressors: for each format the fastest library that is kept, behind one form.
 
-Measured on 2 cores against numcodecs' `decode(out=)`, medians of alternating runs:
+Measured on 2 shared cores against numcodecs' `decode(out=)`, best of alternating runs:
 
     zstd, 4 KiB     zstandard with one context a thread     2.0x  (a context a call costs 9 us)
     zstd, 64 KiB    the same                                1.0x
     zstd, 4 MiB     numcodecs                               1.1x zstandard
-    gzip, 4 MiB     libdeflate (deflate)                    2.8x
-    zlib, 4 MiB     libdeflate                              4.6x
+    gzip, 4 MiB     libdeflate (deflate)                    4.6x
+    zlib, 4 MiB     libdeflate                              3.9x
+    lz4, blosc      numcodecs                               1.0x
 
 Everything that those paths do not take (several members, no size in the header, a size that is not
 known beforehand) goes through Python's own incremental decompressors, which stop at a limit.
@@ -18,7 +19,8 @@ import bz2
 import lzma
 import threading
 import zlib
-from typing import TYPE_CHECKING, Any, Protocol, assert_never
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, assert_never
 
 import deflate
 import numcodecs.lz4
@@ -33,7 +35,7 @@ from gpuzarr.engines.cpu.step_error import DamageError, expect_nbytes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gpuzarr.engines.cpu.prepared import Run
+    from gpuzarr.engines.cpu.prepared import Run, RunBytes
     from gpuzarr.program import Decompress
 
 SMALL_ZSTD = 1 << 18
@@ -55,6 +57,7 @@ def unsupported(step: Decompress) -> tuple[str, ...]:
 
 def prepare(name: str, step: Decompress, nbytes: int | None, limit: Limit) -> Prepared:
     """The function of a compressor's step."""
+    run: Run
     match step.format:
         case "zstd":
             run = _zstd(nbytes, limit)
@@ -90,18 +93,16 @@ class _Contexts(threading.local):
 _contexts = _Contexts()
 
 
-def _zstd(nbytes: int | None, limit: Limit) -> Run:
+def _zstd(nbytes: int | None, limit: Limit) -> RunBytes:
     content_size = zstandard.frame_content_size
+    small = nbytes is not None and nbytes <= SMALL_ZSTD
 
     def decode_zstd(encoded: memoryview, target: memoryview | None) -> memoryview:
-        if content_size(encoded) == nbytes and nbytes <= SMALL_ZSTD:
-            try:
-                return memoryview(
-                    _contexts.decompressor.decompress(encoded, allow_extra_data=False)
-                )
-            except zstandard.ZstdError:
-                # Another frame may follow; if it is damage, it is found again below.
-                pass
+        if small and content_size(encoded) == nbytes:
+            # Another frame may follow; if it is damage, it is found again below.
+            with suppress(zstandard.ZstdError):
+                context = _contexts.decompressor
+                return memoryview(context.decompress(encoded, allow_extra_data=False))
         return _zstd_frames(encoded, target, nbytes, limit)
 
     return decode_zstd
@@ -119,8 +120,7 @@ def _zstd_frames(
     if total is None:
         return _zstd_stream(encoded, limit.of(encoded))
     if total > limit.of(encoded):
-        message = f"{total} bytes are more than these chunks can have"
-        raise DamageError(message)
+        raise DamageError(f"{total} bytes are more than these chunks can have")
     if total == 0:
         # numcodecs takes a size of zero for an error.
         data = zstandard.ZstdDecompressor().stream_reader(encoded, read_across_frames=True).read(1)
@@ -143,8 +143,7 @@ def _collect(read: Callable[[int], bytes], limit: int) -> memoryview:
     while piece := read(min(PIECE << 4, limit + 1 - len(data))):
         data += piece
         if len(data) > limit:
-            message = f"more than {limit} bytes came out"
-            raise DamageError(message)
+            raise DamageError(f"more than {limit} bytes came out")
     return memoryview(data)
 
 
@@ -153,54 +152,38 @@ def _collect(read: Callable[[int], bytes], limit: int) -> memoryview:
 GZIP_WBITS = 31
 
 
-def _gzip(nbytes: int | None, limit: Limit) -> Run:
+def _gzip(nbytes: int | None, limit: Limit) -> RunBytes:
     slow = _members(lambda: zlib.decompressobj(GZIP_WBITS), nbytes, limit)
 
     def decode_gzip(encoded: memoryview, target: memoryview | None) -> memoryview:
         # libdeflate stops after the first member without saying where; that the size at the very
         # end is the expected one tells that there is but one.
         if nbytes and int.from_bytes(encoded[-4:], "little") == nbytes & 0xFFFFFFFF:
-            try:
+            with suppress(deflate.DeflateError):
                 data = deflate.gzip_decompress(encoded, nbytes)
-            except deflate.DeflateError:
-                data = b""
-            if len(data) == nbytes:
-                return memoryview(data)
-        return slow(encoded, target)  # type: ignore[return-value]  it gives bytes
+                if len(data) == nbytes:
+                    return memoryview(data)
+        return slow(encoded, target)
 
     return decode_gzip
 
 
-def _zlib(nbytes: int | None, limit: Limit) -> Run:
+def _zlib(nbytes: int | None, limit: Limit) -> RunBytes:
     # zlib streams have no members; like zlib.decompress, this ignores what follows.
     slow = _members(zlib.decompressobj, nbytes, limit, several=False)
 
     def decode_zlib(encoded: memoryview, target: memoryview | None) -> memoryview:
         if nbytes:
-            try:
+            with suppress(deflate.DeflateError):
                 data = deflate.zlib_decompress(encoded, nbytes)
-            except deflate.DeflateError:
-                data = b""
-            if len(data) == nbytes:
-                return memoryview(data)
-        return slow(encoded, target)  # type: ignore[return-value]  it gives bytes
+                if len(data) == nbytes:
+                    return memoryview(data)
+        return slow(encoded, target)
 
     return decode_zlib
 
 
 # ----------------------------------------------------------------- incremental decompressors
-
-
-class Decompressor(Protocol):
-    """What the decompressors of bz2 and lzma have in common; zlib's is nearly one."""
-
-    def decompress(self, data: Any, max_length: int = ...) -> bytes: ...  # noqa: D102
-
-    @property
-    def eof(self) -> bool: ...  # noqa: D102
-
-    @property
-    def unused_data(self) -> bytes: ...  # noqa: D102
 
 
 def _members(
@@ -210,7 +193,7 @@ def _members(
     *,
     several: bool = True,
     lenient: bool = False,
-) -> Run:
+) -> RunBytes:
     """Decode members one after the other.
 
     Args:
@@ -238,7 +221,7 @@ def _members(
     return decode_members
 
 
-def _begins_member(decompressor: Decompressor, rest: memoryview) -> bool:
+def _begins_member(decompressor: Any, rest: memoryview) -> bool:
     try:
         decompressor.decompress(rest[:PIECE], 1)
     except (OSError, lzma.LZMAError):
@@ -247,29 +230,27 @@ def _begins_member(decompressor: Decompressor, rest: memoryview) -> bool:
 
 
 def _decode_member(
-    decompressor: Decompressor, encoded: memoryview, used: int, data: bytearray, most: int
+    decompressor: Any, encoded: memoryview, used: int, data: bytearray, most: int
 ) -> int:
     """Append one member to `data`; gives where it ends in `encoded`."""
     while not decompressor.eof:
         piece: Any = encoded[used : used + PIECE]
         if not piece:
-            message = f"the data end early, after {len(data)} bytes"
-            raise DamageError(message)
+            raise DamageError(f"the data end early, after {len(data)} bytes")
         used += len(piece)
         while True:
             # One byte more than there may be shows that there is more.
             data += decompressor.decompress(piece, most + 1 - len(data))
             if len(data) > most:
-                message = f"more than {most} bytes came out"
-                raise DamageError(message)
+                raise DamageError(f"more than {most} bytes came out")
             # zlib hands back what it did not take, the others keep it.
             piece = getattr(decompressor, "unconsumed_tail", b"")
-            if decompressor.eof or not piece and getattr(decompressor, "needs_input", True):
+            if decompressor.eof or (not piece and getattr(decompressor, "needs_input", True)):
                 break
     return used - len(decompressor.unused_data)
 
 
-def _lzma(configuration: dict[str, Any], nbytes: int | None, limit: Limit) -> Run:
+def _lzma(configuration: dict[str, Any], nbytes: int | None, limit: Limit) -> RunBytes:
     form = configuration["format"]
     filters = configuration.get("filters")
 
@@ -284,22 +265,19 @@ def _lzma(configuration: dict[str, Any], nbytes: int | None, limit: Limit) -> Ru
 # ----------------------------------------------------------------------------------------- lz4
 
 
-def _lz4(nbytes: int | None, limit: Limit) -> Run:
+def _lz4(nbytes: int | None, limit: Limit) -> RunBytes:
     def decode_lz4(encoded: memoryview, target: memoryview | None) -> memoryview:
         if len(encoded) < SIZE_PREFIX:
-            message = f"{len(encoded)} bytes are too few to hold a size"
-            raise DamageError(message)
+            raise DamageError(f"{len(encoded)} bytes are too few to hold a size")
         size = int.from_bytes(encoded[:SIZE_PREFIX], "little")
         if nbytes is not None:
             expect_nbytes(size, nbytes)
         elif size > limit.of(encoded):
-            message = f"{size} bytes are more than these chunks can have"
-            raise DamageError(message)
+            raise DamageError(f"{size} bytes are more than these chunks can have")
         if size == 0:
             # numcodecs takes a size of zero for an error; the block is a token or nothing.
             if any(encoded):
-                message = "a block of zero bytes holds some"
-                raise DamageError(message)
+                raise DamageError("a block of zero bytes holds some")
             return memoryview(b"")
         place = new_bytes(size) if target is None else target
         numcodecs.lz4.decompress(encoded, place)

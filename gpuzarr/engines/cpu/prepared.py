@@ -11,7 +11,8 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Run = Callable[[memoryview, memoryview | None], "memoryview | np.ndarray"]
+    Run = Callable[[memoryview, memoryview | None], memoryview | np.ndarray]
+    RunBytes = Callable[[memoryview, memoryview | None], memoryview]
 
 KEPT_NBYTES = 1 << 26
 """A thread keeps scratch up to this size for its next chunks; larger scratch is given back."""
@@ -52,7 +53,7 @@ class Scratch(threading.local):
 
     def __init__(self) -> None:
         """Start with nothing; called once in every thread."""
-        self._slots = [memoryview(b""), memoryview(b"")]
+        self._slots = [new_bytes(0), new_bytes(0)]
 
     def take(self, slot: int, nbytes: int) -> memoryview:
         """A place of `nbytes` in slot 0 or 1; it ends what the slot held before."""
@@ -66,4 +67,4 @@ class Scratch(threading.local):
 
 def new_bytes(nbytes: int) -> memoryview:
     """Uninitialised memory."""
-    return memoryview(np.empty(nbytes, np.uint8))
+    return np.empty(nbytes, np.uint8).data

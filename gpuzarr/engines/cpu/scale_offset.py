@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gpuzarr.engines.cpu.number_types import integer_range, is_integer
 from gpuzarr.engines.cpu.step_error import DamageError
-from gpuzarr.engines.cpu.types import integer_range, is_integer
 
 WIDEST = 8
 """Bytes of the widest integers."""
@@ -43,22 +43,18 @@ def undo_scale_offset(
     return undo_floats
 
 
-def _exact_integers(
-    stored: np.ndarray, scale: int, offset: int, dtype: np.dtype
-) -> np.ndarray:
+def _exact_integers(stored: np.ndarray, scale: int, offset: int, dtype: np.dtype) -> np.ndarray:
     """The quotients plus the offset, computed without overflow."""
     low, high = integer_range(dtype)
     if not stored.size:
         return np.empty(0, dtype)
     lowest, highest = int(stored.min()) // scale, int(stored.max()) // scale
     if not all(low <= quotient + offset <= high for quotient in (lowest, highest)):
-        message = f"elements leave the range of {dtype.name}"
-        raise DamageError(message)
+        raise DamageError(f"elements leave the range of {dtype.name}")
     wide = stored.astype(np.int64 if dtype.itemsize < WIDEST else dtype)
     if not all(low <= quotient <= high for quotient in (lowest, highest)):
         # Quotients of 64 bits have no wider type; Python's integers do for these few arrays.
         wide = stored.astype(object)
     if np.any(wide % scale):
-        message = f"elements do not divide by the scale {scale}"
-        raise DamageError(message)
+        raise DamageError(f"elements do not divide by the scale {scale}")
     return (wide // scale + offset).astype(dtype)

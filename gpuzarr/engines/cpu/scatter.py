@@ -163,7 +163,7 @@ class PieceWriter:
             reversed(axes), reversed(starts), reversed(extents), strict=True
         ):
             place -= len(axis.dims)
-            before = (slice(None),) * place
+            before: Index = (slice(None),) * place
             if axis.local is None:
                 values = values[(*before, _slice(start, start + extent * axis.step, axis.step))]
             else:

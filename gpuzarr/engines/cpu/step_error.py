@@ -38,5 +38,4 @@ class DamageError(Exception):
 def expect_nbytes(found: int, expected: int) -> None:
     """Raise DamageError for another size than the metadata promise."""
     if found != expected:
-        message = f"{found} bytes instead of {expected}"
-        raise DamageError(message)
+        raise DamageError(f"{found} bytes instead of {expected}")

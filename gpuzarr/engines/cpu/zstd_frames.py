@@ -1,4 +1,4 @@
-"""Walking zstd frames (RFC 8878) without decoding them: where each ends, and what sizes they say."""
+"""Walking zstd frames (RFC 8878) without decoding them: where they end, what sizes they say."""
 
 from __future__ import annotations
 
@@ -38,8 +38,7 @@ def _walk_frame(encoded: memoryview, place: int) -> tuple[int, int | None]:
             _truncated()
         return end, 0
     if magic != MAGIC:
-        message = f"{magic:#010x} is not the magic number of a frame"
-        raise DamageError(message)
+        raise DamageError(f"{magic:#010x} is not the magic number of a frame")
     descriptor = _read(encoded, place + 4, 1)
     single_segment = descriptor >> 5 & 1
     dictionary_nbytes = (0, 1, 2, 4)[descriptor & 3]
@@ -57,8 +56,7 @@ def _walk_frame(encoded: memoryview, place: int) -> tuple[int, int | None]:
         last = bool(header & 1)
         kind, nbytes = header >> 1 & 3, header >> 3
         if kind == RESERVED_BLOCK:
-            message = "a block of a reserved kind"
-            raise DamageError(message)
+            raise DamageError("a block of a reserved kind")
         place += 3 + (1 if kind == RLE_BLOCK else nbytes)
     if descriptor & 4:
         place += CHECKSUM_NBYTES
@@ -74,5 +72,4 @@ def _read(encoded: memoryview, place: int, nbytes: int) -> int:
 
 
 def _truncated() -> NoReturn:
-    message = "the data end in the middle of a frame"
-    raise DamageError(message)
+    raise DamageError("the data end in the middle of a frame")

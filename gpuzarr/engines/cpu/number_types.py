@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 BITS = {
     "bool": 1,
-    **{"int2": 2, "uint2": 2, "int4": 4, "uint4": 4},
-    **{"float4_e2m1fn": 4, "float6_e2m3fn": 6, "float6_e3m2fn": 6},
+    "int2": 2,
+    "uint2": 2,
+    "int4": 4,
+    "uint4": 4,
+    "float4_e2m1fn": 4,
+    "float6_e2m3fn": 6,
+    "float6_e3m2fn": 6,
 }
 """Bits of the types that are narrower than a byte."""
 _SMALL_INTEGERS = ("int2", "uint2", "int4", "uint4")
