@@ -46,9 +46,9 @@ def write_demo(folder: Path) -> tuple[DemoArray, ...]:
     """Make the whole data set below `folder`."""
     rng = np.random.default_rng(2024)
     arrays = (
-        DemoArray("weather, v2, Blosc", folder / "weather-v2.zarr", make_weather(rng, 288.0)),
-        DemoArray("weather, v3, Zstandard", folder / "weather-v3.zarr", make_weather(rng, 12.0)),
-        DemoArray("cells, v3, sharded", folder / "cells-v3.zarr", make_cells(rng)),
+        DemoArray("weather v2 Blosc", folder / "weather-v2.zarr", make_weather(rng, 288.0)),
+        DemoArray("weather v3 zstd", folder / "weather-v3.zarr", make_weather(rng, 12.0)),
+        DemoArray("cells v3 sharded", folder / "cells-v3.zarr", make_cells(rng)),
     )
     write_v2(arrays[0])
     write_v3(arrays[1])
@@ -86,7 +86,7 @@ def make_cells(rng: np.random.Generator) -> np.ndarray:
 
 def write_v2(array: DemoArray) -> None:
     """One array in the second version: `.zarray`, `.zattrs`, and chunks named 0.1.2."""
-    from numcodecs import Blosc  # noqa: PLC0415  only the demo writes; the command line starts faster
+    from numcodecs import Blosc  # noqa: PLC0415  only the demo writes
 
     codec = Blosc("lz4", clevel=5, shuffle=Blosc.SHUFFLE)
     document = {
@@ -122,8 +122,8 @@ def write_v3(array: DemoArray) -> None:
 
 def write_v3_sharded(array: DemoArray) -> None:
     """One array in the third version, many chunks an object."""
-    endian = {"name": "bytes", "configuration": {"endian": "little"}}
-    sharding = {
+    endian: dict[str, object] = {"name": "bytes", "configuration": {"endian": "little"}}
+    sharding: dict[str, object] = {
         "name": "sharding_indexed",
         "configuration": {
             "chunk_shape": CELLS_CHUNKS,

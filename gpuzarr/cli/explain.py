@@ -27,7 +27,8 @@ def add_selection_argument(parser: argparse.ArgumentParser) -> None:
         "--select",
         metavar="TEXT",
         default="...",
-        help='what stands between the brackets, as in NumPy: "0:10, ..., 3" (all)',
+        help='what stands between the brackets, as in NumPy: "0:10, ..., 3" (all); one that begins '
+        "with a minus is written --select=-1,...",
     )
 
 

@@ -6,14 +6,15 @@ import json
 from typing import TYPE_CHECKING
 
 from gpuzarr.array import Array
-from gpuzarr.cli.node import add_node_arguments, open_node
+from gpuzarr.cli.node import add_node_arguments, children, open_node
 from gpuzarr.cli.screen import format_nbytes, format_shape, jsonable
+from gpuzarr.errors import UnsupportedError
+from gpuzarr.group import Group
 
 if TYPE_CHECKING:
     import argparse
 
     from gpuzarr.cli.screen import Screen
-    from gpuzarr.group import Group
 
 HELP = "show what an array or a group is"
 
@@ -62,14 +63,22 @@ def array_document(array: Array) -> dict[str, object]:
             {"name": codec.name, "configuration": dict(codec.configuration)}
             for codec in array.metadata.codecs
         ],
-        "device": array.device,
-        "engine": array.engine,
+        **decoded_by(array),
         "attributes": dict(array.attrs),
     }
 
 
+def decoded_by(array: Array) -> dict[str, object]:
+    """The device and the engine of an array, or why it cannot be read here."""
+    try:
+        return {"device": array.device, "engine": array.engine, "unreadable": None}
+    except UnsupportedError as error:
+        return {"device": None, "engine": None, "unreadable": error.reasons}
+
+
 def _group_document(group: Group) -> dict[str, object]:
     """The properties of a group as JSON values."""
+    members = children("", group)
     return {
         "kind": "group",
         "name": group.name,
@@ -77,8 +86,9 @@ def _group_document(group: Group) -> dict[str, object]:
         "store": group.store.name,
         "zarr_format": group.zarr_format,
         "consolidated": group.metadata.consolidated is not None,
-        "arrays": sorted(name for name, _ in group.arrays()),
-        "groups": sorted(name for name, _ in group.groups()),
+        "arrays": [name for name, member in members if isinstance(member, Array)],
+        "groups": [name for name, member in members if isinstance(member, Group)],
+        "bad": {name: str(member) for name, member in members if isinstance(member, Exception)},
         "attributes": dict(group.attrs),
     }
 
@@ -111,9 +121,12 @@ def _array_lines(array: Array) -> list[tuple[str, str]]:
                 for codec in array.metadata.codecs
             ),
         ),
-        ("device", str(array.device)),
-        ("engine", str(array.engine)),
     ]
+    by = decoded_by(array)
+    if by["unreadable"]:
+        lines += [("cannot be read", str(reason)) for reason in _entries(by["unreadable"])]
+    else:
+        lines += [("device", str(by["device"])), ("engine", str(by["engine"]))]
     return lines
 
 
@@ -139,6 +152,8 @@ def _entries(value: object) -> list[object]:
 def _group_lines(group: Group) -> list[tuple[str, str]]:
     """A group's properties for people."""
     document = _group_document(group)
+    bad = document["bad"]
+    problems = bad.values() if isinstance(bad, dict) else ()
     return [
         ("group", group.name),
         ("store", group.store.name),
@@ -146,6 +161,7 @@ def _group_lines(group: Group) -> list[tuple[str, str]]:
         ("consolidated", "yes" if document["consolidated"] else "no"),
         ("arrays", _names(document["arrays"])),
         ("groups", _names(document["groups"])),
+        *(("cannot be opened", " ".join(problem.split())) for problem in problems),
     ]
 
 

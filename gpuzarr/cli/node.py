@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from gpuzarr import api
 from gpuzarr.array import Array
-from gpuzarr.errors import SelectionError
+from gpuzarr.errors import GpuzarrError, SelectionError
+from gpuzarr.group import Group
 
 if TYPE_CHECKING:
     import argparse
-
-    from gpuzarr.group import Group
+    from collections.abc import Iterator
 
 
 def add_node_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +61,7 @@ def open_array(args: argparse.Namespace) -> Array:
     node = open_node(args)
     if isinstance(node, Array):
         return node
-    names = sorted(name for name, _ in node.members())
+    names = sorted(node)
     shown = 10
     inside = ", ".join(names[:shown]) + (", ..." if len(names) > shown else "")
     raise SelectionError(
@@ -69,3 +69,31 @@ def open_array(args: argparse.Namespace) -> Array:
         store=args.store,
         path=args.path,
     )
+
+
+def walk(node: Array | Group, path: str = "") -> Iterator[tuple[str, Array | Group | GpuzarrError]]:
+    """The node and all below it by path, in order; an error stands for what cannot be opened."""
+    waiting: list[tuple[str, Array | Group | GpuzarrError]] = [(path, node)]
+    # A loop and not a recursion: hierarchies come from anyone, as deep as they like.
+    while waiting:
+        path, node_or_error = waiting.pop()
+        yield path, node_or_error
+        if isinstance(node_or_error, Group):
+            waiting += reversed(children(path, node_or_error))
+
+
+def children(path: str, group: Group) -> list[tuple[str, Array | Group | GpuzarrError]]:
+    """What lies directly below a group, by path and in order."""
+    try:
+        names = sorted(group)
+    except GpuzarrError as error:
+        return [(path, error)]
+    return [(f"{path}/{name}" if path else name, _member(group, name)) for name in names]
+
+
+def _member(group: Group, name: str) -> Array | Group | GpuzarrError:
+    """One member, or why it cannot be opened."""
+    try:
+        return group[name]
+    except GpuzarrError as error:
+        return error

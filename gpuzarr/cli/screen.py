@@ -19,6 +19,9 @@ from gpuzarr.errors import ChunkError, GpuzarrError, UnsupportedError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+UNBOUNDED = 10_000
+"""Columns of what is no terminal."""
+
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
@@ -30,8 +33,11 @@ class Screen:
 
     def __init__(self, *, json: bool = False) -> None:
         self.json = json
-        # Lines are never broken: what is piped into other programs stays one record a line.
+        # Lines are never broken: what is piped into other programs stays one record a line. Tables
+        # fold on a terminal; elsewhere there is no width that they would have to fit.
         self._out = _Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+        if not self._out.is_terminal:
+            self._out.width = UNBOUNDED
         self._err = _Console(
             stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False
         )
@@ -97,10 +103,13 @@ class Screen:
             yield lambda done: bar.advance(task, done)
 
     def _print_table(self, table: Table) -> None:
-        if not self.json:
-            # Tables do fold on a terminal, where there is a width; elsewhere nothing may be lost.
-            width = None if self._out.is_terminal else 10_000
-            self._out.print(table, soft_wrap=False, width=width, crop=False)
+        if self.json:
+            return
+        with self._out.capture() as captured:
+            self._out.print(table, soft_wrap=False, crop=False)
+        # rich fills each row up to the table's width; nobody wants those spaces in a file.
+        lines = (line.rstrip() for line in captured.get().splitlines())
+        sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
 class _Console(Console):
@@ -156,7 +165,7 @@ def jsonable(value: Any) -> Any:
         case None | bool() | int() | str():
             return value
         case float():
-            return value if math.isfinite(value) else float_text(value)
+            return float(value) if math.isfinite(value) else float_text(value)
         case np.generic() if value.dtype.kind in "biufU":
             return jsonable(value.item())
         case complex() | np.complexfloating():

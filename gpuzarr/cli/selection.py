@@ -77,7 +77,7 @@ def _end(node: ast.expr, text: str) -> int | None:
 
 def _list(elements: list[ast.expr], text: str) -> list[int] | list[bool]:
     """A list of integers, or a mask."""
-    mask = [element.value for element in elements if _is_truth(element)]
+    mask = [truth for element in elements if (truth := _truth(element)) is not None]
     if not mask:
         return [_integer(element, text) for element in elements]
     if len(mask) < len(elements):
@@ -85,8 +85,13 @@ def _list(elements: list[ast.expr], text: str) -> list[int] | list[bool]:
     return mask
 
 
-def _is_truth(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and isinstance(node.value, bool)
+def _truth(node: ast.expr) -> bool | None:
+    """A truth value, or None for anything else."""
+    match node:
+        case ast.Constant(value=bool(value)):
+            return value
+        case _:
+            return None
 
 
 def _integer(node: ast.expr, text: str) -> int:

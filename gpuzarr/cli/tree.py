@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gpuzarr.array import Array
-from gpuzarr.cli.node import add_node_arguments, open_node
+from gpuzarr.cli.node import add_node_arguments, open_node, walk
+from gpuzarr.cli.screen import error_document
+from gpuzarr.errors import GpuzarrError
 
 if TYPE_CHECKING:
     import argparse
 
     from gpuzarr.cli.screen import Screen
+    from gpuzarr.group import Group
 
 HELP = "show the hierarchy below a node"
 
@@ -29,13 +32,14 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
         return 0
     screen.text(str(node.tree()))
     if screen.json:
-        members = sorted(node.members(max_depth=None), key=lambda member: member[0])
-        screen.document([_line(path, member) for path, member in members])
+        screen.document([_line(path, member) for path, member in walk(node, node.path)][1:])
     return 0
 
 
-def _line(path: str, node: object) -> dict[str, object]:
+def _line(path: str, node: Array | Group | GpuzarrError) -> dict[str, object]:
     """One node as JSON values."""
     if isinstance(node, Array):
         return {"path": path, "kind": "array", "shape": node.shape, "dtype": node.dtype}
+    if isinstance(node, GpuzarrError):
+        return {"path": path, "kind": "bad", "error": error_document(node)}
     return {"path": path, "kind": "group"}

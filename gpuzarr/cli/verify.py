@@ -7,17 +7,16 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from gpuzarr.array import Array
-from gpuzarr.cli.node import add_node_arguments, open_node
+from gpuzarr.cli.node import add_node_arguments, open_node, walk
 from gpuzarr.cli.regions import split_array
 from gpuzarr.cli.screen import error_document, format_nbytes
 from gpuzarr.errors import ChunkError, ChunkFailure, GpuzarrError
+from gpuzarr.group import Group
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
 
     from gpuzarr.cli.screen import Screen
-    from gpuzarr.group import Group
 
 HELP = "decode every chunk and name the bad ones"
 
@@ -33,7 +32,7 @@ class Verdict:
 
     path: str
     kind: str
-    """"array", "group", or "node" where that could not be told."""
+    """"array", or "node" where that could not be told."""
     nchunks: int = 0
     nbytes: int = 0
     """Bytes of the decoded array."""
@@ -69,9 +68,13 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
     """Decode everything below the node; exit status 1 when something is bad."""
     node = open_node(args)
     verdicts = []
-    for verdict, array in arrays_below(node, node.path):
-        if array is not None:
-            _verify_array(array, verdict, screen)
+    for path, member in walk(node, node.path):
+        if isinstance(member, Group):
+            continue
+        if isinstance(member, Array):
+            verdict = verify_array(member, path, screen)
+        else:
+            verdict = Verdict(path, "node", errors=[member])
         _print_verdict(verdict, screen)
         verdicts.append(verdict)
     bad = [verdict for verdict in verdicts if not verdict.ok]
@@ -96,42 +99,25 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
     return PROBLEMS if bad else 0
 
 
-def arrays_below(node: Array | Group, path: str) -> Iterator[tuple[Verdict, Array | None]]:
-    """Every array at or below a node, and every node that cannot be opened (without an array)."""
-    if isinstance(node, Array):
-        yield Verdict(path, "array", node.nchunks, node.nbytes), node
-        return
-    try:
-        names = sorted(node)
-    except GpuzarrError as error:
-        yield Verdict(path, "group", errors=[error]), None
-        return
-    for name in names:
-        inside = f"{path}/{name}" if path else name
-        try:
-            member = node[name]
-        except GpuzarrError as error:
-            yield Verdict(inside, "node", errors=[error]), None
-        else:
-            yield from arrays_below(member, inside)
-
-
-def _verify_array(array: Array, verdict: Verdict, screen: Screen) -> None:
+def verify_array(array: Array, path: str, screen: Screen) -> Verdict:
     """Read the array box by box; one read reports all of its bad chunks at once."""
+    verdict = Verdict(path, "array", array.nchunks, array.nbytes)
     most = max(READ_NBYTES // max(array.dtype.itemsize, 1), 1)
     with screen.progress(verdict.path or "/", array.size) as advance:
         for box in split_array(array.shape, array.chunks, most):
             try:
                 array.read(box)
             except ChunkError as error:
-                verdict.failures += error.failures
+                # In the order of the grid, not in that in which threads met them.
+                verdict.failures += sorted(error.failures, key=lambda failure: failure.coords)
                 if not error.failures:
                     verdict.errors.append(error)
             except GpuzarrError as error:
                 # The same will happen to every other chunk (an unsupported codec, no permission).
                 verdict.errors.append(error)
-                return
+                break
             advance(prod(part.stop - part.start for part in box))
+    return verdict
 
 
 def _print_verdict(verdict: Verdict, screen: Screen) -> None:
