@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from gpuzarr.array import Array
@@ -25,6 +27,7 @@ _CHOICES = {
     "consolidated": ("auto", True, False),
     "zarr_format": (None, 2, 3),
 }
+_LEAST = {"threads": 1, "memory_limit": 1, "cache_nbytes": 0}
 
 
 class OpenArguments(TypedDict, total=False):
@@ -104,10 +107,7 @@ def open_group(store: StoreLike, **arguments: Unpack[OpenArguments]) -> Group:
 
 
 def _open(store: StoreLike, arguments: OpenArguments, kind: Kind | None) -> Array | Group:
-    for name, allowed in _CHOICES.items():
-        value = arguments.get(name, allowed[0])
-        if value not in allowed:
-            raise ValueError(f"{name}={value!r}: choose from {', '.join(map(repr, allowed))}")
+    _check_arguments(arguments)
     options = OpenOptions(
         device=arguments.get("device", "auto"),
         decode=arguments.get("decode", "auto"),
@@ -144,3 +144,29 @@ def _open(store: StoreLike, arguments: OpenArguments, kind: Kind | None) -> Arra
             path=path,
         )
     return make_node(opened, path, metadata, options)
+
+
+def _check_arguments(arguments: OpenArguments) -> None:
+    """Refuse what is misspelled or has no meaning, before anything is opened.
+
+    Raises:
+        TypeError: an argument that there is not, or of the wrong type.
+        ValueError: a value that is not allowed.
+    """
+    unknown = [name for name in arguments if name not in OpenArguments.__annotations__]
+    if unknown:
+        close = difflib.get_close_matches(unknown[0], OpenArguments.__annotations__, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise TypeError(f"open() got an unexpected keyword argument {unknown[0]!r}{hint}")
+    for name in ("path", "device"):
+        text = arguments.get(name, "")
+        if not isinstance(text, str):
+            raise TypeError(f"{name}={text!r}: must be a str")
+    for name, allowed in _CHOICES.items():
+        value = arguments.get(name, allowed[0])
+        if value not in allowed:
+            raise ValueError(f"{name}={value!r}: choose from {', '.join(map(repr, allowed))}")
+    for name, least in _LEAST.items():
+        number = arguments.get(name)
+        if number is not None and (not isinstance(number, Integral) or number < least):
+            raise ValueError(f"{name}={number!r}: an integer from {least}, or None for the default")

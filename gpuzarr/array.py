@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from dataclasses import dataclass
-from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +13,11 @@ import numpy as np
 from gpuzarr.codecs.lower import lower
 from gpuzarr.drawing import draw_chunk_grid
 from gpuzarr.engines.choose import choose_engine
-from gpuzarr.engines.conversion import make_conversion
+from gpuzarr.engines.conversion import check_out, make_conversion
 from gpuzarr.errors import GpuzarrError, UnsupportedError
 from gpuzarr.explain import Explanation, explain_selection
-from gpuzarr.metadata.model import ArrayMetadata, RectilinearGrid, RegularGrid
 from gpuzarr.node import OpenOptions, load_array, load_attributes
-from gpuzarr.plan.grid import grid_axes
+from gpuzarr.plan.grid import grid_axes, grid_shape, grid_sizes, grid_text
 from gpuzarr.plan.selection import (
     normalize_blocks,
     normalize_orthogonal,
@@ -30,16 +28,16 @@ from gpuzarr.read import read_selection
 from gpuzarr.source import ArraySource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
-    from gpuzarr.engines.engine import Conversion, DeviceArray
-    from gpuzarr.plan.grid import GridAxis
+    from gpuzarr.engines.engine import DeviceArray
+    from gpuzarr.metadata.model import ArrayMetadata
+    from gpuzarr.plan.grid import Chunks
     from gpuzarr.plan.selection import Selection
+    from gpuzarr.program import LoweredCodecs
     from gpuzarr.stores.store import Store
 
-    Normalize = Callable[[Any, Sequence[int]], Selection]
-
-Chunks = tuple[int, ...] | tuple[tuple[int, ...], ...]
+    Normalize = Callable[[Any, ArrayMetadata], Selection]
 
 
 class Array:
@@ -64,15 +62,15 @@ class Array:
     ) -> None:
         self._store = store
         self._path = path
-        self._metadata = metadata
         self._options = options
+        self._snapshot = _Snapshot(metadata)
 
     # What the array is
 
     @property
     def metadata(self) -> ArrayMetadata:
         """The metadata document, in the words of Zarr v3."""
-        return self._metadata
+        return self._snapshot.metadata
 
     @property
     def store(self) -> Store:
@@ -92,7 +90,7 @@ class Array:
     @property
     def shape(self) -> tuple[int, ...]:
         """Elements along each dimension."""
-        return self._metadata.shape
+        return self.metadata.shape
 
     @property
     def ndim(self) -> int:
@@ -102,7 +100,7 @@ class Array:
     @property
     def dtype(self) -> np.dtype[Any]:
         """dtype of what is read: native byte order."""
-        return self._metadata.data_type.dtype
+        return self.metadata.data_type.dtype
 
     @property
     def size(self) -> int:
@@ -119,49 +117,52 @@ class Array:
         """Chunk shape, inside shards where there are any; each dimension's sizes if they differ."""
         if self._inner is not None:
             return self._inner
-        return _grid_shape(self._metadata)
+        return grid_shape(self.metadata.chunk_grid, self.shape)
 
     @property
     def shards(self) -> Chunks | None:
         """Shard shape; None when the array is not sharded."""
-        return None if self._inner is None else _grid_shape(self._metadata)
+        return None if self._inner is None else grid_shape(self.metadata.chunk_grid, self.shape)
 
     @property
     def nchunks(self) -> int:
         """Number of chunks in the grid, stored or not; with shards, of the chunks inside them."""
         if self._inner is not None:
             return prod(-(-n // c) for n, c in zip(self.shape, self._inner, strict=True))
-        return prod(axis.nchunks for axis in self._objects)
+        return prod(axis.nchunks for axis in grid_axes(self.metadata.chunk_grid, self.shape))
 
     @property
     def fill_value(self) -> Any:
         """What chunks that are not stored hold; None for v2's null, which reads as zeros."""
-        return self._metadata.fill_value
+        return self.metadata.fill_value
 
     @property
     def dimension_names(self) -> tuple[str | None, ...] | None:
         """Names of the dimensions, where the metadata give them."""
-        return self._metadata.dimension_names
+        return self.metadata.dimension_names
 
     @property
     def zarr_format(self) -> int:
         """2 or 3."""
-        return self._metadata.zarr_format
+        return self.metadata.zarr_format
 
-    @cached_property
+    @property
     def attrs(self) -> Mapping[str, Any]:
         """User attributes; v2's are read at first use."""
-        return load_attributes(self._store, self._path, self._metadata)
+        snapshot = self._snapshot
+        if snapshot.attributes is None:
+            snapshot.attributes = load_attributes(self._store, self._path, snapshot.metadata)
+        return snapshot.attributes
 
     @property
     def device(self) -> str:
         """Where results live: "cpu", "cuda:0", ..."""
-        return self._source.engine.device
+        return self._prepare(self._snapshot).engine.device
 
     @property
     def engine(self) -> str:
         """Name of the engine that decodes."""
-        return self._source.engine.name
+        return self._prepare(self._snapshot).engine.name
 
     @property
     def info(self) -> ArrayInfo:
@@ -171,22 +172,22 @@ class Array:
     # Reading
 
     def __getitem__(self, key: Any) -> DeviceArray:
-        return self._read(normalize_selection, key)
+        return self._read(_normalize, key)
 
     @property
     def oindex(self) -> Indexer:
         """Orthogonal indexing: each dimension by an integer, a slice, a list or a mask."""
-        return Indexer(self, normalize_orthogonal)
+        return Indexer(self, lambda key, of: normalize_orthogonal(key, of.shape))
 
     @property
     def vindex(self) -> Indexer:
         """Coordinate indexing: lists that are walked together, or a mask of the array's shape."""
-        return Indexer(self, normalize_vectorized)
+        return Indexer(self, lambda key, of: normalize_vectorized(key, of.shape))
 
     @property
     def blocks(self) -> Indexer:
         """Whole stored objects (chunks, or shards) by their position in the grid."""
-        return Indexer(self, lambda key, shape: normalize_blocks(key, shape, self._objects))
+        return Indexer(self, _normalize_blocks)
 
     def read(
         self,
@@ -218,15 +219,13 @@ class Array:
             UnsupportedError: a codec or conversion that is not available.
             MemoryLimitError: the result does not fit into memory.
         """
-        return self._read(
-            normalize_selection, key, out=out, dtype=dtype, scale=scale, offset=offset
-        )
+        return self._read(_normalize, key, out=out, dtype=dtype, scale=scale, offset=offset)
 
     async def getitem(self, key: Any = ...) -> DeviceArray:
         """`array[key]` for async callers: reads in a thread; cancelling gives the read up."""
         stopped = threading.Event()
         try:
-            return await asyncio.to_thread(self._read, normalize_selection, key, stopped=stopped)
+            return await asyncio.to_thread(self._read, _normalize, key, stopped=stopped)
         except asyncio.CancelledError:
             stopped.set()
             raise
@@ -234,16 +233,17 @@ class Array:
     def explain(self, key: Any = ...) -> Explanation:
         """What reading `array[key]` would do, without decoding anything: a report that prints."""
         try:
-            return explain_selection(self._source, normalize_selection(key, self.shape))
+            snapshot = self._snapshot
+            selection = normalize_selection(key, snapshot.metadata.shape)
+            return explain_selection(self._prepare(snapshot), selection)
         except GpuzarrError as error:
             error.at(store=self._store.name, path=self._path)
             raise
 
     def refresh(self) -> Array:
         """Read the metadata again, after a writer changed them; returns the array itself."""
-        self._metadata = load_array(self._store, self._path, self._metadata.zarr_format)
-        for name in ("attrs", "_source", "_inner"):
-            self.__dict__.pop(name, None)
+        metadata = load_array(self._store, self._path, self.metadata.zarr_format)
+        self._snapshot = _Snapshot(metadata)
         return self
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:  # noqa: FBT001
@@ -264,47 +264,48 @@ class Array:
         return (self[i] for i in range(self.shape[0]))
 
     def __repr__(self) -> str:
-        shards = "" if self.shards is None else f", shards {self.shards}"
-        chunks = self.chunks if len(repr(self.chunks)) < 60 else "rectilinear"  # noqa: PLR2004
+        outer = grid_text(self.metadata.chunk_grid)
+        inner = self._inner
+        chunks = outer if inner is None else f"{inner}, shards {outer}"
         return (
-            f"<gpuzarr.Array {self.name} {self.shape} {self.dtype}, chunks {chunks}{shards},"
+            f"<gpuzarr.Array {self.name} {self.shape} {self.dtype}, chunks {chunks},"
             f" zarr v{self.zarr_format}>"
         )
 
     def _repr_html_(self) -> str:
-        return draw_chunk_grid(self.info.rows(), self.shape, self.chunks, self.shards)
+        outer, inner = grid_sizes(self.metadata.chunk_grid), self._inner
+        chunks, shards = (outer, None) if inner is None else (inner, outer)
+        return draw_chunk_grid(self.info.rows(), self.shape, chunks, shards)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Array, (self._store, self._path, self._metadata, self._options))
+        return (Array, (self._store, self._path, self.metadata, self._options))
 
-    @cached_property
-    def _source(self) -> ArraySource:
-        """Hops 2 and 3: the codecs lowered, the engine chosen."""
+    def _prepare(self, snapshot: _Snapshot) -> ArraySource:
+        """Hops 2 and 3, once: the codecs lowered, the engine chosen."""
+        if snapshot.source is not None:
+            return snapshot.source
         options = self._options
         try:
-            codecs = lower(self._metadata)
+            codecs = snapshot.lowered()
             engine = choose_engine(options.device, options.threads, options.memory_limit)
             reasons = engine.unsupported(codecs.program)
             if reasons:
                 raise UnsupportedError(
                     f"the {engine.name} engine cannot decode this array", reasons=reasons
                 )
-            return ArraySource.prepare(
-                self._metadata, codecs, self._store, self._path, engine, options.cache_nbytes
+            snapshot.source = ArraySource.prepare(
+                snapshot.metadata, codecs, self._store, self._path, engine, options.cache_nbytes
             )
         except GpuzarrError as error:
             error.at(store=self._store.name, path=self._path)
             raise
+        return snapshot.source
 
     @property
-    def _objects(self) -> tuple[GridAxis, ...]:
-        return grid_axes(self._metadata.chunk_grid, self.shape)
-
-    @cached_property
     def _inner(self) -> tuple[int, ...] | None:
         """Shape of the chunks inside shards; None without shards, or for unreadable codecs."""
         try:
-            shard = lower(self._metadata).shard
+            shard = self._snapshot.lowered().shard
         except GpuzarrError:
             return None
         return None if shard is None else shard.chunk_shape
@@ -321,19 +322,46 @@ class Array:
         stopped: threading.Event | None = None,
     ) -> DeviceArray:
         try:
-            source = self._source
-            selection = normalize(key, self.shape)
+            snapshot = self._snapshot
+            source = self._prepare(snapshot)
+            selection = normalize(key, snapshot.metadata)
             if out is not None and dtype is None:
-                dtype = out.dtype
+                dtype = getattr(out, "dtype", None)  # `check_out` says what it must be
             conversion = make_conversion(
-                self.dtype, dtype=dtype, scale=scale, offset=offset, field=selection.field
+                snapshot.metadata.data_type.dtype,
+                dtype=dtype,
+                scale=scale,
+                offset=offset,
+                field=selection.field,
             )
             if out is not None:
-                _check_out(out, selection, conversion)
+                check_out(out, selection.shape, conversion)
             return read_selection(source, selection, conversion, out, stopped)
         except GpuzarrError as error:
             error.at(store=self._store.name, path=self._path)
             raise
+
+
+class _Snapshot:
+    """What is derived from one reading of the metadata, when it is first asked for.
+
+    `refresh` makes a new one, so that no read in another thread mixes two. Two threads may derive
+    the same at once, to no harm; a lock could be held by another thread when a process forks.
+    """
+
+    __slots__ = ("attributes", "codecs", "metadata", "source")
+
+    def __init__(self, metadata: ArrayMetadata) -> None:
+        self.metadata = metadata
+        self.attributes: Mapping[str, Any] | None = None
+        self.codecs: LoweredCodecs | None = None
+        self.source: ArraySource | None = None
+
+    def lowered(self) -> LoweredCodecs:
+        """Hop 2, once."""
+        if self.codecs is None:
+            self.codecs = lower(self.metadata)
+        return self.codecs
 
 
 class Indexer:
@@ -347,6 +375,14 @@ class Indexer:
         return self._array._read(self._normalize, key)  # noqa: SLF001  part of Array
 
 
+def _normalize(key: Any, of: ArrayMetadata) -> Selection:
+    return normalize_selection(key, of.shape)
+
+
+def _normalize_blocks(key: Any, of: ArrayMetadata) -> Selection:
+    return normalize_blocks(key, of.shape, grid_axes(of.chunk_grid, of.shape))
+
+
 @dataclass(frozen=True, slots=True)
 class ArrayInfo:
     """What an array is, as a table."""
@@ -356,20 +392,21 @@ class ArrayInfo:
     def rows(self) -> dict[str, str]:
         """Labels and values."""
         array = self.array
+        outer, inner = grid_text(array.metadata.chunk_grid), array._inner  # noqa: SLF001  the same
         rows = {
             "Path": array.name,
             "Store": array.store.name,
             "Zarr format": str(array.zarr_format),
             "Shape": str(array.shape),
             "Data type": f"{array.metadata.data_type.name} ({array.dtype})",
-            "Chunks": f"{array.chunks}"[:200],
+            "Chunks": outer if inner is None else str(inner),
             "Number of chunks": f"{array.nchunks:,}",
             "Size": f"{array.nbytes:,} bytes",
             "Codecs": ", ".join(codec.name for codec in array.metadata.codecs),
             "Fill value": repr(array.fill_value),
         }
-        if array.shards is not None:
-            rows["Shards"] = str(array.shards)
+        if inner is not None:
+            rows["Shards"] = outer
         if array.dimension_names is not None:
             rows["Dimension names"] = ", ".join(str(name) for name in array.dimension_names)
         return rows
@@ -382,34 +419,3 @@ class ArrayInfo:
         rows = self.rows()
         width = max(map(len, rows))
         return "\n".join(f"{label:<{width}} : {value}" for label, value in rows.items())
-
-
-def _grid_shape(metadata: ArrayMetadata) -> Chunks:
-    """The shapes of stored objects: chunks, or shards."""
-    match metadata.chunk_grid:
-        case RegularGrid(chunk_shape):
-            return chunk_shape
-        case RectilinearGrid(chunk_sizes):
-            return tuple(
-                (sizes,) * -(-length // sizes) if isinstance(sizes, int) else sizes
-                for sizes, length in zip(chunk_sizes, metadata.shape, strict=True)
-            )
-
-
-def _check_out(out: DeviceArray, selection: Selection, conversion: Conversion) -> None:
-    """Refuse an `out` that the result does not fit exactly.
-
-    Raises:
-        TypeError: not an array of this device.
-        ValueError: wrong shape or dtype, read-only, or overlapping itself.
-    """
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"out= must be a numpy.ndarray on this device, not {type(out).__name__}")
-    if out.shape != selection.shape:
-        raise ValueError(f"out= has shape {out.shape}, but the selection has {selection.shape}")
-    if out.dtype != conversion.result:
-        raise ValueError(f"out= has dtype {out.dtype}, but the result has {conversion.result}")
-    if not out.flags.writeable:
-        raise ValueError("out= is read-only")
-    if any(s == 0 and n > 1 for s, n in zip(out.strides, out.shape, strict=True)):
-        raise ValueError("out= overlaps itself")

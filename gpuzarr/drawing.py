@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    Chunks = Sequence[int | tuple[int, ...]]
+    """Along each dimension the size of all chunks, or the sizes of each."""
+
 LONGEST = 200
 """Length of the drawing's longest side, in pixels."""
 SHORTEST = 24
 MOST_LINES = 64
 """Chunk boundaries drawn along a side; of more, only the outline is drawn."""
-
-Chunks = tuple[int, ...] | tuple[tuple[int, ...], ...]
 
 
 def draw_chunk_grid(
@@ -42,7 +43,7 @@ def _svg(shape: Sequence[int], chunks: Chunks, shards: Chunks | None) -> str:
     for grid, stroke in ((chunks, 0.5), (shards, 1.8)):
         if grid is None:
             continue
-        sides = ((1,), grid[0]) if len(shape) == 1 else (grid[-2], grid[-1])
+        sides = (1, grid[0]) if len(shape) == 1 else (grid[-2], grid[-1])
         for place in _boundaries(sides[0], rows):
             y = place / rows * height
             lines.append(_line(0, y, width, y, stroke))
@@ -64,9 +65,11 @@ def _boundaries(sizes: int | tuple[int, ...], length: int) -> list[int]:
     """Where chunks meet along a side; none when there are too many to draw."""
     if isinstance(sizes, int):
         return list(range(sizes, length, sizes)) if length / sizes <= MOST_LINES else []
+    if len(sizes) > MOST_LINES:
+        return []
     ends = []
     end = 0
-    for size in sizes[:MOST_LINES]:
+    for size in sizes:
         end += size
         if end < length:
             ends.append(end)

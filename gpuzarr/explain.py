@@ -9,8 +9,8 @@ import numpy as np
 
 from gpuzarr.engines.recording import RecordingEngine
 from gpuzarr.errors import GpuzarrError
+from gpuzarr.locate import object_keys
 from gpuzarr.plan.chunk_table import plan_chunks
-from gpuzarr.plan.keys import chunk_keys
 from gpuzarr.program import describe_step
 from gpuzarr.read import read_pieces
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from gpuzarr.engines.recording import RecordingSession
+    from gpuzarr.errors import ChunkFailure
     from gpuzarr.plan.selection import Selection
     from gpuzarr.source import ArraySource
 
@@ -94,7 +95,7 @@ def explain_selection(source: ArraySource, selection: Selection) -> Explanation:
     for chunks, pieces in plan.blocks():
         read_pieces(dry, chunks, pieces, session)
         if not keys:
-            keys = _some_keys(source, chunks.coords[:3])
+            keys = object_keys(source, chunks.coords[:3])
     work = sorted(
         (
             int(b.chunks.decoded_nbytes.sum() + np.maximum(b.nbytes, 0).sum())
@@ -104,7 +105,7 @@ def explain_selection(source: ArraySource, selection: Selection) -> Explanation:
     )
     filled = sum(len(pieces) for pieces in session.filled)
     stored, sizes = _sizes(source, session)
-    missing = filled + len(session.failures) + stored["missing"]
+    missing = filled + stored["missing"]
     objects = {key for batch in session.batches for key in batch.requests.keys}
     decoded = sum(int(batch.chunks.decoded_nbytes.sum()) for batch in session.batches)
     return Explanation(
@@ -121,22 +122,8 @@ def explain_selection(source: ArraySource, selection: Selection) -> Explanation:
         scratch_nbytes=sum(work[: limits.parallel]),
         engine=source.engine.name,
         steps=tuple(map(describe_step, program.steps)),
-        notes=tuple(_notes(source, plan.nchunks, missing, keys)),
+        notes=(*_notes(source, plan.nchunks, missing, keys), *_damage(session.failures)),
     )
-
-
-def _some_keys(source: ArraySource, coords: np.ndarray[Any, Any]) -> list[str]:
-    """Keys of the objects that hold some chunks."""
-    if source.codecs.shard is not None:
-        starts = coords * np.asarray(source.codecs.shard.leaf.chunk_shape)
-        coords = (
-            np.stack(
-                [axis.chunk_of(starts[:, dim]) for dim, axis in enumerate(source.objects)], axis=-1
-            )
-            if source.objects
-            else coords
-        )
-    return list(dict.fromkeys(chunk_keys(coords, source.metadata.chunk_key_encoding, source.path)))
 
 
 def _sizes(source: ArraySource, session: RecordingSession) -> tuple[dict[str, int], int | None]:
@@ -184,3 +171,8 @@ def _other_separator(source: ArraySource, keys: Sequence[str]) -> str | None:
         except GpuzarrError:
             continue
     return None
+
+
+def _damage(failures: Sequence[ChunkFailure]) -> Iterable[str]:
+    if failures:
+        yield f"{len(failures):,} chunks cannot be found, so that a read will fail: {failures[0]}"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from gpuzarr.array import Array
-from gpuzarr.errors import GpuzarrError, NotFoundError
+from gpuzarr.errors import GpuzarrError, NotFoundError, StoreError
 from gpuzarr.metadata.model import ArrayMetadata, GroupMetadata
 from gpuzarr.node import (
     OpenOptions,
@@ -50,6 +50,7 @@ class Group(Mapping[str, "Array | Group"]):
         self._path = path
         self._metadata = metadata
         self._options = options
+        self._attributes: Mapping[str, Any] | None = None
         self._below = None if options.consolidated is False else metadata.consolidated
 
     @property
@@ -77,12 +78,16 @@ class Group(Mapping[str, "Array | Group"]):
         """2 or 3."""
         return self._metadata.zarr_format
 
-    @cached_property
+    @property
     def attrs(self) -> Mapping[str, Any]:
         """User attributes; v2's are read at first use."""
-        return load_attributes(self._store, self._path, self._metadata)
+        if self._attributes is None:
+            self._attributes = load_attributes(self._store, self._path, self._metadata)
+        return self._attributes
 
     def __getitem__(self, path: str) -> Array | Group:
+        if not isinstance(path, str):
+            raise TypeError(f"members of a group are named by text, not {type(path).__name__}")
         relative = normalize_path(path)
         if not relative:
             return self
@@ -95,7 +100,12 @@ class Group(Mapping[str, "Array | Group"]):
         if not isinstance(path, str):
             return False
         try:
-            self._open(normalize_path(path))
+            relative = normalize_path(path)
+        except StoreError:  # ".." and the like name no member
+            return False
+        try:
+            if relative:
+                self._open(relative)
         except GpuzarrError as error:
             # A member that is there but cannot be opened is a member.
             return not isinstance(error, NotFoundError)
@@ -111,30 +121,25 @@ class Group(Mapping[str, "Array | Group"]):
 
     def arrays(self) -> Iterator[tuple[str, Array]]:
         """Names and arrays directly below."""
-        return ((name, node) for name, node in self.items() if isinstance(node, Array))
+        return ((name, node) for name, node in self.members() if isinstance(node, Array))
 
     def groups(self) -> Iterator[tuple[str, Group]]:
         """Names and groups directly below."""
-        return ((name, node) for name, node in self.items() if isinstance(node, Group))
+        return ((name, node) for name, node in self.members() if isinstance(node, Group))
 
     def members(self, max_depth: int | None = 0) -> Iterator[tuple[str, Array | Group]]:
         """Relative paths and nodes below, parents before their members.
 
         Args:
             max_depth: how many levels below the direct members; None for all.
+
+        Raises:
+            GpuzarrError: a member that cannot be opened, when it is its turn.
         """
-        waiting: list[tuple[str, Array | Group, int]] = [
-            (name, node, 0) for name, node in reversed(list(self.items()))
-        ]
-        # A loop and not a recursion: hierarchies come from anyone.
-        while waiting:
-            path, node, depth = waiting.pop()
+        for path, node in self._walk(max_depth):
+            if isinstance(node, GpuzarrError):
+                raise node
             yield path, node
-            if isinstance(node, Group) and (max_depth is None or depth < max_depth):
-                waiting.extend(
-                    (f"{path}/{name}", below, depth + 1)
-                    for name, below in reversed(list(node.items()))
-                )
 
     def tree(self, max_depth: int | None = None) -> Tree:
         """The hierarchy below, as a drawing that prints.
@@ -145,7 +150,7 @@ class Group(Mapping[str, "Array | Group"]):
         │   └── 0 (5, 4) uint16
         └── temperature (4, 6) float32
         """
-        return Tree(self.name, tuple(self.members(max_depth)))
+        return Tree(self.name, tuple(self._walk(max_depth)))
 
     def __repr__(self) -> str:
         consolidated = ", consolidated" if self._below is not None else ""
@@ -155,12 +160,38 @@ class Group(Mapping[str, "Array | Group"]):
     def __reduce__(self) -> tuple[Any, ...]:
         return (Group, (self._store, self._path, self._metadata, self._options))
 
-    __hash__ = object.__hash__
+    def __hash__(self) -> int:
+        return hash((Group, self._path))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Group):
             return NotImplemented
         return (self._store, self._path) == (other._store, other._path)
+
+    def _walk(self, max_depth: int | None) -> Iterator[tuple[str, Array | Group | GpuzarrError]]:
+        """What `members` gives, with errors in the place of members that cannot be opened."""
+        waiting = [(name, node, 0) for name, node in self._children()][::-1]
+        # A loop and not a recursion: hierarchies come from anyone.
+        while waiting:
+            path, node, depth = waiting.pop()
+            yield path, node
+            if isinstance(node, Group) and (max_depth is None or depth < max_depth):
+                here = node._children()  # noqa: SLF001  the same class
+                waiting += [(f"{path}/{name}", child, depth + 1) for name, child in here][::-1]
+
+    def _children(self) -> Iterator[tuple[str, Array | Group | GpuzarrError]]:
+        """Names and nodes directly below, each looked at once."""
+        if self._below is not None:
+            names = self._below.children()
+        else:
+            names = child_names(self._store, self._path)
+        for name in names:
+            try:
+                yield name, self._open(name)
+            except NotFoundError:
+                continue  # a folder that is no node
+            except GpuzarrError as error:
+                yield name, error
 
     def _open(self, relative: str) -> Array | Group:
         """A member by its path below this group."""
@@ -205,13 +236,13 @@ def make_node(
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A hierarchy; printing it draws it."""
+    """A hierarchy; printing it draws it. An error stands for a member that cannot be opened."""
 
     root: str
-    members: tuple[tuple[str, Array | Group], ...]
+    members: tuple[tuple[str, Array | Group | GpuzarrError], ...]
 
     def __str__(self) -> str:
-        children: dict[str, list[tuple[str, Array | Group]]] = {}
+        children: dict[str, list[tuple[str, Array | Group | GpuzarrError]]] = {}
         for path, node in self.members:
             parent, _, name = path.rpartition("/")
             children.setdefault(parent, []).append((name, node))
@@ -222,6 +253,8 @@ class Tree:
             parent, name, node, indent = waiting.pop()
             is_last = id(node) in last
             what = f" {node.shape} {node.dtype}" if isinstance(node, Array) else ""
+            if isinstance(node, GpuzarrError):
+                what = f" cannot be opened: {textwrap.shorten(node.message, 72)}"
             lines.append(f"{indent}{'└── ' if is_last else '├── '}{name}{what}")
             path = f"{parent}/{name}" if parent else name
             below = indent + ("    " if is_last else "│   ")

@@ -6,7 +6,6 @@ index, which is read once and remembered; nested shards are the same again insid
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
@@ -16,11 +15,24 @@ import numpy as np
 from gpuzarr.engines.cpu.engine import decoder_for
 from gpuzarr.engines.cpu.pool import in_worker, shared_pool
 from gpuzarr.engines.cpu.step_error import StepError
-from gpuzarr.errors import ChecksumError, ChunkFailure, DecodeError, GpuzarrError, MetadataError
+from gpuzarr.errors import (
+    ChecksumError,
+    ChunkFailure,
+    DecodeError,
+    GpuzarrError,
+    MetadataError,
+    StoreError,
+)
 from gpuzarr.plan.grid import RegularAxis
 from gpuzarr.plan.keys import chunk_keys
 from gpuzarr.plan.ranges import BROKEN, MISSING, WHOLE, ByteRanges
-from gpuzarr.plan.shard_index import ShardIndex, check_entries, shard_rows, unique_rows
+from gpuzarr.plan.shard_index import (
+    ShardIndex,
+    check_entries,
+    rows_of_groups,
+    shard_rows,
+    unique_rows,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -33,8 +45,6 @@ if TYPE_CHECKING:
     from gpuzarr.source import ArraySource
     from gpuzarr.stores.store import Blob, Store
 
-log = logging.getLogger("gpuzarr.array")
-
 MOST_ENTRIES = 1 << 28
 """Numbers in a shard index: 2 GiB of them; what says more is taken for damaged."""
 
@@ -43,9 +53,13 @@ PARALLEL_INDEXES = 4
 
 
 def locate_chunks(
-    source: ArraySource, chunks: ChunkTable
+    source: ArraySource, chunks: ChunkTable, *, check_sizes: bool = False
 ) -> tuple[ByteRanges, tuple[ChunkFailure, ...]]:
-    """Where chunks lie, and the failures of those whose shard index is damaged."""
+    """Where chunks lie, and the failures of those whose shard index is damaged.
+
+    With `check_sizes` the store is asked how large shards are, so that entries that reach past
+    them are found here.
+    """
     n = len(chunks)
     encoding = source.metadata.chunk_key_encoding
     if source.codecs.shard is None:
@@ -60,7 +74,7 @@ def locate_chunks(
     found = _Found(keys, group, np.zeros(n, np.int64), np.full(n, WHOLE, np.int64), {}, {})
     level: ShardLayout | None = layout
     while level is not None:
-        _descend(source, level, rows, found)
+        _descend(source, level, rows, found, check_sizes=check_sizes)
         # Shards inside shards form one grid over the whole array as well: outer sizes are
         # multiples of theirs.
         grid = tuple(map(RegularAxis, source.metadata.shape, level.chunk_shape))
@@ -76,6 +90,15 @@ def locate_chunks(
     return ByteRanges(keys, group, found.offset, found.nbytes, found.validators), failures
 
 
+def object_keys(source: ArraySource, coords: NDArray[np.int64]) -> list[str]:
+    """Keys of the objects that hold some chunks, each once."""
+    layout = source.codecs.shard
+    if layout is not None:
+        starts = coords * np.asarray(layout.leaf.chunk_shape, np.int64)
+        coords = shard_rows(starts, source.objects, layout).shard
+    return list(dict.fromkeys(chunk_keys(coords, source.metadata.chunk_key_encoding, source.path)))
+
+
 @dataclass(slots=True, eq=False)
 class _Found:
     """What is known of each chunk so far: the range that holds it, narrowed level by level."""
@@ -88,14 +111,15 @@ class _Found:
     validators: dict[str, Hashable]
 
 
-def _descend(source: ArraySource, layout: ShardLayout, rows: ShardRows, found: _Found) -> None:
+def _descend(
+    source: ArraySource, layout: ShardLayout, rows: ShardRows, found: _Found, *, check_sizes: bool
+) -> None:
     """Narrow each chunk's range from its shard to the shard's entry for it."""
     live = np.flatnonzero((found.nbytes >= 0) | (found.nbytes == WHOLE))
     if not len(live):
         return
-    _, group = unique_rows(rows.shard[live])
-    order = np.argsort(group, kind="stable")
-    members = np.split(live[order], np.flatnonzero(np.diff(group[order])) + 1)
+    first, group = unique_rows(rows.shard[live])
+    members = [live[some] for some in rows_of_groups(group, len(first))]
 
     def narrow(some: NDArray[np.int64]) -> None:
         head = int(some[0])
@@ -104,6 +128,9 @@ def _descend(source: ArraySource, layout: ShardLayout, rows: ShardRows, found: _
         )
         try:
             index = _index_of(source, layout, container, rows.counts[head])
+            inside = None if container.nbytes == WHOLE else container.nbytes
+            if check_sizes and inside is None:
+                inside = source.store.size(container.key)
         except GpuzarrError as error:
             found.nbytes[some] = BROKEN
             found.failures.update(dict.fromkeys(some.tolist(), error))
@@ -114,7 +141,6 @@ def _descend(source: ArraySource, layout: ShardLayout, rows: ShardRows, found: _
         if index.validator is not None:
             found.validators[container.key] = index.validator
         mine = index.entries[rows.row[some]]
-        inside = None if container.nbytes == WHOLE else container.nbytes
         empty, broken = check_entries(mine, inside)
         found.offset[some] = container.offset + mine[:, 0].astype(np.int64)
         found.nbytes[some] = np.where(empty, MISSING, mine[:, 1].astype(np.int64))
@@ -122,6 +148,7 @@ def _descend(source: ArraySource, layout: ShardLayout, rows: ShardRows, found: _
         for row, (offset, nbytes) in zip(some[broken].tolist(), mine[broken].tolist(), strict=True):
             found.failures[row] = DecodeError(
                 f"the shard index says {nbytes} bytes at {offset}, which cannot be"
+                + (f": the shard has {inside}" if inside is not None else "")
             )
 
     if len(members) < PARALLEL_INDEXES or in_worker():
@@ -158,7 +185,6 @@ def _index_of(
     if blob is None:
         return None
     encoded = blob.data
-    log.debug("locate: index of %d bytes from %s", size, container.key)
     if len(encoded) != size:
         raise DecodeError(f"the shard has {len(encoded)} bytes, fewer than the {size} of its index")
     try:
@@ -183,4 +209,12 @@ def _read_index(store: Store, layout: ShardLayout, container: _Container, size: 
         raise DecodeError(
             f"a nested shard has {container.nbytes} bytes, fewer than the {size} of its index"
         )
-    return store.read(container.key, offset, nbytes)
+    try:
+        return store.read(container.key, offset, nbytes)
+    except StoreError as error:
+        there = store.size(container.key)
+        if there is None or nbytes == WHOLE or there >= offset + nbytes:
+            raise
+        raise DecodeError(
+            f"the shard has {there} bytes, too few for an index of {size} at {offset}"
+        ) from error

@@ -76,7 +76,7 @@ def load_node(
             raise NotFoundError(_what_is_there(store, path, kind, zarr_format))
         found: Kind = "array" if isinstance(node, model.ArrayMetadata) else "group"
         if kind is not None and found != kind:
-            raise NotFoundError(f"there is a {found} here, not {_a(kind)}; use open_{found}()")
+            raise NotFoundError(f"there is {_a(found)} here, not {_a(kind)}; use open_{found}()")
     except GpuzarrError as error:
         error.at(store=store.name, path=path)
         raise

@@ -236,6 +236,12 @@ def count_components(dtype: np.dtype) -> int:
     return 2 if dtype.kind == "c" or dtype.names == ("re", "im") or "complex" in dtype.name else 1
 
 
+def describe_program(program: DecodeProgram) -> str:
+    """A program on one line."""
+    steps = [*map(describe_step, program.steps), f"elements of {program.layout.dtype}"]
+    return " -> ".join(steps)
+
+
 def describe_step(step: Step) -> str:
     """What `step` does, in the words that error messages use.
 

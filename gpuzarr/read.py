@@ -7,15 +7,18 @@ selections enter as well. Nothing flows back: each hop takes what the hop before
 from __future__ import annotations
 
 import logging
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gpuzarr.engines.engine import Output
-from gpuzarr.errors import ChunkError, StoreError
-from gpuzarr.locate import locate_chunks
+from gpuzarr.errors import ChunkError, ChunkFailure, StoreError
+from gpuzarr.locate import locate_chunks, object_keys
 from gpuzarr.plan.batches import make_batches, missing_pieces
 from gpuzarr.plan.chunk_table import plan_chunks
+from gpuzarr.plan.ranges import MISSING, WHOLE
 
 if TYPE_CHECKING:
     import threading
@@ -23,12 +26,21 @@ if TYPE_CHECKING:
 
     from gpuzarr.engines.engine import Conversion, DeviceArray, Session
     from gpuzarr.plan.batches import Batch
-    from gpuzarr.plan.chunk_table import ChunkTable, PieceTable
+    from gpuzarr.plan.chunk_table import ChunkPlan, ChunkTable, PieceTable
+    from gpuzarr.plan.ranges import ByteRanges
     from gpuzarr.plan.selection import Selection
     from gpuzarr.source import ArraySource
     from gpuzarr.stores.store import Pending
 
-log = logging.getLogger("gpuzarr.engine")
+array_log = logging.getLogger("gpuzarr.array")
+store_log = logging.getLogger("gpuzarr.store")
+engine_log = logging.getLogger("gpuzarr.engine")
+
+NEVER_JOIN = -(1 << 62)
+"""As `BatchLimits.gap_nbytes`: a request for each chunk."""
+
+SHOWN_KEYS = 3
+"""Objects that are named when none was found."""
 
 AHEAD = 2
 """Batches whose reads are started before the one being decoded."""
@@ -53,28 +65,30 @@ def read_selection(
     Returns:
         `out`, or a new C-contiguous array in native byte order.
     """
+    began = time.perf_counter()
+    array_log.debug("select: %s of %s", selection.shape, source.path or "/")
     if out is None:
         out = source.engine.empty(selection.shape, conversion.result)
     view = out.reshape(selection.canonical_shape)
     shares = view.size == 0 or np.may_share_memory(view, out)
     plan = plan_chunks(selection, source.chunks, source.codecs.program.layout.dtype.itemsize)
-    log.debug("plan: %d chunks of %s", plan.nchunks, source.path or "/")
+    array_log.debug("plan: %d chunks", plan.nchunks)
     outputs = (Output(view, source.fill, conversion),)
     try:
-        _read_blocks(source, plan.blocks(), outputs, stopped)
+        missing = _read_blocks(source, plan.blocks(), outputs, stopped)
     except (ChunkError, StoreError) as error:
-        # A writer may have replaced shards whose indexes were read before: look once more.
-        keys = (
-            {failure.key for failure in error.failures}
-            if isinstance(error, ChunkError)
-            else {error.key or ""}
-        )
-        if not source.indexes.forget(keys):
+        # A writer may have replaced shards whose indexes were read before: look once more. Damage
+        # that is found again shall be told of the chunks that have it, not of their neighbours.
+        if not source.indexes.forget(_failed_keys(error)):
             raise
-        log.debug("locate: reading the indexes of %d shards again after: %s", len(keys), error)
-        _read_blocks(source, plan.blocks(), outputs, stopped)
+        store_log.debug("locate: reading shard indexes again after: %s", error)
+        missing = _read_blocks(source, plan.blocks(), outputs, stopped, careful=True)
     if not shares:
         out[...] = view.reshape(selection.shape)
+    milliseconds = 1e3 * (time.perf_counter() - began)
+    engine_log.debug("finish: %d bytes in %.2f ms", out.nbytes, milliseconds)
+    if missing == plan.nchunks > 0:
+        _tell_all_missing(source, plan)
     return out
 
 
@@ -83,15 +97,18 @@ def _read_blocks(
     blocks: Iterable[tuple[ChunkTable, PieceTable]],
     outputs: tuple[Output, ...],
     stopped: threading.Event | None,
-) -> None:
-    """Hops 6 to 10 for all blocks of a plan, in one session."""
+    *,
+    careful: bool = False,
+) -> int:
+    """Hops 6 to 10 for all blocks of a plan, in one session; gives the chunks not stored."""
     session = source.engine.begin(outputs)
+    missing = 0
     try:
         for chunks, pieces in blocks:
-            read_pieces(source, chunks, pieces, session, stopped)
+            missing += read_pieces(source, chunks, pieces, session, stopped, careful=careful)
             if stopped is not None and stopped.is_set():
                 break
-        session.finish()
+        return missing + session.finish()
     except BaseException as error:
         session.abort()
         if isinstance(error, (ChunkError, StoreError)):
@@ -99,33 +116,96 @@ def _read_blocks(
         raise
 
 
-def read_pieces(
+def read_pieces(  # noqa: PLR0913  everything that a read is made of
     source: ArraySource,
     chunks: ChunkTable,
     pieces: PieceTable,
     session: Session,
     stopped: threading.Event | None = None,
-) -> None:
-    """Hops 6 to 9: find the chunks in the store, and run them through the engine in batches."""
-    ranges, failures = locate_chunks(source, chunks)
+    *,
+    careful: bool = False,
+) -> int:
+    """Hops 6 to 9: find the chunks in the store, and run them through the engine in batches.
+
+    Args:
+        source: the array.
+        chunks: what to fetch and decode.
+        pieces: what goes where.
+        session: the read that they belong to.
+        stopped: set by another thread to give up the read.
+        careful: check shard indexes against the sizes of their shards, and ask for each chunk
+            alone, so that a damaged one takes no other with it.
+
+    Returns:
+        How many of the chunks are known not to be stored, before anything was fetched.
+    """
+    ranges, failures = locate_chunks(source, chunks, check_sizes=careful)
     session.fail(failures)
     missing = missing_pieces(pieces, ranges)
+    nmissing = 0 if missing is None else int(missing.chunk[-1]) + 1
+    store_log.debug(
+        "locate: %d chunks in %d objects, %d not in them", len(chunks), len(ranges.keys), nmissing
+    )
     if missing is not None:
-        session.fill(missing)
+        engine_log.debug("fill: %d chunks", nmissing)
+        try:
+            session.fill(missing)
+        except ValueError as error:  # the fill value does not fit into the result's type
+            session.fail(_fill_failures(chunks, ranges, error))
+    limits = source.engine.limits
+    if careful:
+        limits = replace(limits, gap_nbytes=NEVER_JOIN)
     ahead: list[tuple[Batch, Pending]] = []
-    count = 0
-    for batch in make_batches(chunks, pieces, ranges, source.engine.limits):
+    debug = store_log.isEnabledFor(logging.DEBUG)
+    nbatches = nrequests = nbytes = nwhole = 0
+    for batch in make_batches(chunks, pieces, ranges, limits):
         if stopped is not None and stopped.is_set():
-            return
+            return nmissing
         ahead.append((batch, session.fetch(batch, source.store)))
-        count += 1
+        nbatches += 1
+        if debug:
+            nrequests += len(batch.requests)
+            nbytes += sum(size for size in batch.requests.nbytes if size != WHOLE)
+            nwhole += batch.requests.nbytes.count(WHOLE)
         if len(ahead) > AHEAD:
             session.decode(source.codecs.program, *ahead.pop(0))
     for pair in ahead:
         session.decode(source.codecs.program, *pair)
-    log.debug(
-        "batch: %d chunks in %d batches, %d not stored",
-        len(chunks),
-        count,
-        0 if missing is None else len(missing),
+    array_log.debug("batch: %d batches", nbatches)
+    store_log.debug("fetch: %d requests, %d bytes and %d whole objects", nrequests, nbytes, nwhole)
+    engine_log.debug("decode: %d chunks", len(chunks) - nmissing)
+    return nmissing
+
+
+def _tell_all_missing(source: ArraySource, plan: ChunkPlan) -> None:
+    """Say once that nothing was found: often the sign of a wrong path or of moved chunks."""
+    if "all missing" in source.told or not array_log.isEnabledFor(logging.INFO):
+        return
+    source.told.add("all missing")
+    keys = object_keys(source, plan.first_coords(SHOWN_KEYS))
+    array_log.info(
+        "none of the %d chunks of %s that were read is stored in %s, so every value is the fill"
+        " value %r; looked for %s%s",
+        plan.nchunks,
+        source.path or "/",
+        source.store.name,
+        source.fill.item(),
+        ", ".join(keys),
+        "" if source.codecs.shard is not None else "; array.explain() looks under other keys",
     )
+
+
+def _failed_keys(error: ChunkError | StoreError) -> set[str] | None:
+    """The objects that an error is about; None where it names one for all."""
+    if isinstance(error, StoreError):
+        return None
+    return {failure.key for failure in error.failures}
+
+
+def _fill_failures(chunks: ChunkTable, ranges: ByteRanges, error: ValueError) -> list[ChunkFailure]:
+    """The failures of all chunks that are not stored, when the fill value cannot be converted."""
+    rows = np.flatnonzero(ranges.nbytes == MISSING)
+    return [
+        ChunkFailure(ranges.keys[key], tuple(coords), "convert the fill value", error)
+        for key, coords in zip(ranges.key[rows].tolist(), chunks.coords[rows].tolist(), strict=True)
+    ]

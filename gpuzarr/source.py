@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +15,7 @@ from gpuzarr.engines.cpu.step_error import StepError
 from gpuzarr.errors import ChecksumError, DecodeError
 from gpuzarr.plan.grid import grid_axes
 from gpuzarr.plan.shard_index import ShardIndexCache, leaf_grid
+from gpuzarr.program import describe_program
 from gpuzarr.stores.decoded import DecodedObjects
 
 if TYPE_CHECKING:
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from gpuzarr.plan.grid import GridAxis
     from gpuzarr.program import LoweredCodecs
     from gpuzarr.stores.store import Store
+
+codec_log = logging.getLogger("gpuzarr.codec")
+engine_log = logging.getLogger("gpuzarr.engine")
 
 OBJECT_CACHE_NBYTES = 1 << 26
 """Decoded whole objects kept for arrays with codecs after the sharding codec, by default."""
@@ -49,6 +54,8 @@ class ArraySource:
     """() the fill value."""
     notes: tuple[str, ...] = ()
     """What `explain` says about the choices made when the array was opened."""
+    told: set[str] = field(default_factory=set)
+    """What was logged already and is worth saying once."""
 
     @classmethod
     def prepare(  # noqa: PLR0913, PLR0917  what an array is made of
@@ -61,6 +68,9 @@ class ArraySource:
         cache_nbytes: int | None = None,
     ) -> ArraySource:
         """Derive what reads need from an array's metadata; `cache_nbytes` as in `gpuzarr.open`."""
+        if codec_log.isEnabledFor(logging.DEBUG):
+            codec_log.debug("lower: %s to %s", path or "/", describe_program(codecs.program))
+        engine_log.debug("choose: the %s engine for %s", engine.name, path or "/")
         objects = grid_axes(metadata.chunk_grid, metadata.shape)
         chunks = objects if codecs.shard is None else leaf_grid(codecs.shard, metadata.shape)
         if codecs.object_steps:

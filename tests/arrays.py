@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 EMPTY = 2**64 - 1
 
+Reads = list[tuple[str, int, int]]
+"""Key, offset and number of bytes of every read."""
+
 
 def v3_metadata(
     shape: Sequence[int],
@@ -138,7 +141,7 @@ class CountingStore(Store):
         """Wrap a mapping, which tests may change afterwards."""
         self.name = "counting"
         self.values = values
-        self.reads: list[tuple[str, int, int]] = []
+        self.reads: Reads = []
         self._store = MappingStore(values)
         self._lock = threading.Lock()
 
@@ -162,7 +165,7 @@ class CountingStore(Store):
         """Not counted."""
         return self._store.size(key)
 
-    def taken(self) -> list[tuple[str, int, int]]:
+    def taken(self) -> Reads:
         """The reads so far, which are then forgotten."""
         with self._lock:
             reads, self.reads = self.reads, []

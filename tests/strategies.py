@@ -21,7 +21,7 @@ def shapes(max_dims: int = 4, max_side: int = 9) -> st.SearchStrategy[tuple[int,
 @st.composite
 def grids(draw: st.DrawFn, shape: tuple[int, ...]) -> ChunkGrid:
     """Chunk grids for a shape: chunks smaller and larger than the array, regular or not."""
-    if shape and draw(st.booleans()):
+    if bool(shape) and draw(st.booleans()):
         sizes: list[tuple[int, ...] | int] = []
         for length in shape:
             if draw(st.booleans()):

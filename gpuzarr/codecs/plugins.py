@@ -12,9 +12,10 @@ numcodecs knows, its own and those of other packages, need no such entry point.
 from __future__ import annotations
 
 import sys
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from gpuzarr.errors import UnsupportedError
+from gpuzarr.plugins import find_plugin
 from gpuzarr.program import HostOnly, canonical_json, dtype_name
 
 if TYPE_CHECKING:
@@ -61,7 +62,10 @@ class LoweringCodec(Protocol):
 
 def lower_unknown(chain: Chain, codec: CodecMetadata) -> bool:
     """Lower a codec that is not in the table; False when that is not possible."""
-    plugin = find_plugin(codec.name)
+    try:
+        plugin = find_codec(codec.name)
+    except UnsupportedError:  # `explain_unknown` says why
+        return False
     if isinstance(plugin, LoweringCodec):
         _end_array(chain)
         for step in reversed(plugin.lower(codec.configuration)):
@@ -92,12 +96,14 @@ def _end_array(chain: Chain) -> None:
         chain.to_bytes(chain.dtype)
 
 
-def find_plugin(name: str) -> object | None:
-    """The object that another package's entry point for codec `name` gives."""
-    for entry_point in _entry_points(GROUP, name):
-        loaded: object = entry_point.load()
-        return loaded
-    return None
+def find_codec(name: str) -> object | None:
+    """The object that another package provides as codec `name`; None when none does.
+
+    Raises:
+        UnsupportedError: a package provides it, and cannot be loaded.
+    """
+    plugin = find_plugin(GROUP, name)
+    return None if plugin is None else plugin.value
 
 
 def explain_unknown(name: str, known: Mapping[str, object]) -> str:
@@ -107,6 +113,15 @@ def explain_unknown(name: str, known: Mapping[str, object]) -> str:
         return (
             "codec 'numcodecs.pickle' is refused: unpickling runs code that the data bring along; "
             "write the array anew with vlen-utf8, vlen-bytes or json2"
+        )
+    try:
+        plugin = find_plugin(GROUP, name)
+    except UnsupportedError as error:
+        return f"codec {name!r}: {error.message}"
+    if plugin is not None:
+        return (
+            f"codec {name!r} is provided by {plugin.origin}, whose object of type "
+            f"{type(plugin.value).__name__} has neither a method `decode` nor a method `lower`"
         )
     for group, wanted in (("zarr.codecs", name), ("numcodecs.codecs", identifier)):
         for entry_point in _entry_points(group, wanted):
@@ -134,4 +149,6 @@ def _is_known_to_numcodecs(name: str) -> bool:
 
 
 def _entry_points(group: str, name: str) -> tuple[EntryPoint, ...]:
+    from importlib.metadata import entry_points  # noqa: PLC0415  slow, and seldom needed
+
     return tuple(entry_points(group=group, name=name))

@@ -1,28 +1,38 @@
-"""Hop 3, choose: the engine for a device. Nothing else in gpuzarr asks which device there is."""
+"""Hop 3, choose: the engine for a device. Nothing else in gpuzarr asks which device there is.
+
+A package adds an engine by an entry point of the group "gpuzarr.engines". Its name is the kind of
+device ("metal" for "metal" and "metal:0"), its object a callable that makes the engine:
+
+    [project.entry-points."gpuzarr.engines"]
+    metal = "example.gpuzarr:make_engine"   # make_engine(device, threads, memory_limit) -> Engine
+"""
 
 from __future__ import annotations
 
+import logging
 import re
 from functools import lru_cache
-from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from gpuzarr.engines.cpu.engine import CpuEngine
-from gpuzarr.errors import UnsupportedError
+from gpuzarr.errors import GpuzarrError, UnsupportedError
+from gpuzarr.plugins import find_plugin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from gpuzarr.engines.engine import Engine
 
+log = logging.getLogger("gpuzarr.engine")
+
 ENTRY_POINTS = "gpuzarr.engines"
-"""Entry points of third-party engines: the name is the device's ("metal" for "metal:0"), the
-object a callable `(device, threads, memory_limit) -> Engine`."""
+"""The group of entry points; a name in it is a kind of device."""
+
+MEMBERS = ("name", "device", "limits", "unsupported", "empty", "begin")
+"""What an engine must have; see `gpuzarr.engines.engine.Engine`."""
 
 
 @lru_cache(maxsize=64)
 def choose_engine(device: str, threads: int | None, memory_limit: int | None) -> Engine:
-    """The engine that puts results on `device`.
+    """The engine that puts results on `device`; one for all arrays that are opened alike.
 
     Args:
         device: "auto", "cpu", "cuda", "cuda:N", or the name of a third party's engine.
@@ -40,10 +50,24 @@ def choose_engine(device: str, threads: int | None, memory_limit: int | None) ->
             ' gpuzarr; use device="cpu" or "auto"'
         )
     kind = device.partition(":")[0]
-    for entry in entry_points(group=ENTRY_POINTS, name=kind):
-        make: Callable[[str, int | None, int | None], Engine] = entry.load()
-        return make(device, threads, memory_limit)
-    raise UnsupportedError(
-        f'there is no device {device!r}; devices are "auto", "cpu", "cuda", "cuda:N", and those of'
-        f" packages with an entry point in the group {ENTRY_POINTS!r}"
-    )
+    plugin = find_plugin(ENTRY_POINTS, kind)
+    if plugin is None:
+        raise UnsupportedError(
+            f'there is no device {device!r}; devices are "auto", "cpu", "cuda", "cuda:N", and those'
+            f" of packages with an entry point {kind!r} in the group {ENTRY_POINTS!r}"
+        )
+    try:
+        engine = plugin.value(device, threads, memory_limit)
+    except GpuzarrError:
+        raise
+    except Exception as error:
+        raise UnsupportedError(
+            f"{plugin.origin} failed to make an engine: {type(error).__name__}: {error}"
+        ) from error
+    missing = [member for member in MEMBERS if not hasattr(engine, member)]
+    if missing:
+        raise UnsupportedError(
+            f"{plugin.origin} gave an object of type {type(engine).__name__}, which is no engine:"
+            f" it has no {', '.join(missing)}"
+        )
+    return cast("Engine", engine)

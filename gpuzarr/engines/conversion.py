@@ -126,13 +126,18 @@ def convert(values: NDArray[Any], conversion: Conversion) -> NDArray[Any]:
         if _is_integer(result):
             if not _is_integer(values.dtype) and values.dtype.kind != "b":
                 values = _truncate(values, result)
-        elif result.kind == "V" and values.dtype in _WIDER_THAN_FLOAT32:
+        elif _is_user_defined(result) and values.dtype in _WIDER_THAN_FLOAT32:
             values = _round_to_odd(values)
         return values.astype(result)
 
 
 _WIDER_THAN_FLOAT32 = tuple(map(np.dtype, ("f8", "i4", "u4", "i8", "u8")))
 """Types with values that float32 does not hold."""
+
+
+def _is_user_defined(dtype: np.dtype[Any]) -> bool:
+    """Whether it is a type of ml_dtypes, whose kind is V for most and f for some."""
+    return dtype.isbuiltin == 2  # noqa: PLR2004  NumPy's number for them
 
 
 def _is_integer(dtype: np.dtype[Any]) -> bool:
@@ -142,7 +147,7 @@ def _is_integer(dtype: np.dtype[Any]) -> bool:
 
 def _truncate(values: NDArray[Any], result: np.dtype[Any]) -> NDArray[Any]:
     """Floats rounded toward zero, all of which fit into the integer type."""
-    if values.dtype.kind == "V":  # ml_dtypes' floats: exact in float32
+    if _is_user_defined(values.dtype):  # ml_dtypes' floats: exact in float32
         values = values.astype(np.float32)
     whole: NDArray[Any] = np.trunc(values)
     bits = result.itemsize * 8

@@ -78,8 +78,8 @@ class Session(Protocol):
         """Record chunks that failed before they reached the engine."""
         ...
 
-    def finish(self) -> None:
-        """Wait for everything.
+    def finish(self) -> int:
+        """Wait for everything; gives how many of the fetched chunks turned out not to be stored.
 
         Raises:
             ChunkError: or one of its kinds, naming every failed chunk.

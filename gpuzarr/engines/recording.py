@@ -48,9 +48,10 @@ class RecordingSession:
         """Remember the failures; they are not raised."""
         self.failures.extend(failures)
 
-    def finish(self) -> None:
+    def finish(self) -> int:
         """Remember that the read came to its end."""
         self.finished = True
+        return 0
 
     def abort(self) -> None:
         """Nothing runs."""

@@ -29,6 +29,7 @@ from gpuzarr.metadata.document import (
 )
 from gpuzarr.metadata.extension import Extension, parse_essential
 from gpuzarr.metadata.model import DataType
+from gpuzarr.plugins import find_plugin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -279,22 +280,21 @@ def _raw_bits(name: str, extension: Extension) -> DataType:
 
 def _registered(name: str, extension: Extension) -> DataType:
     """Ask the installed packages for a type that gpuzarr does not know."""
-    from importlib.metadata import entry_points  # noqa: PLC0415  slow, and seldom needed
-
-    for entry_point in entry_points(group=ENTRY_POINTS, name=name):
+    plugin = find_plugin(ENTRY_POINTS, name)
+    if plugin is not None:
         try:
-            data_type = entry_point.load()(dict(extension.configuration))
+            data_type = plugin.value(dict(extension.configuration))
         except GpuzarrError:
             raise
         except Exception as error:
             raise UnsupportedError(
-                f"the data type {shorten(name)} is added by {entry_point.value}, "
+                f"the data type {shorten(name)} is added by {plugin.origin}, "
                 f"which failed: {type(error).__name__}: {error}"
             ) from error
         if isinstance(data_type, DataType):
             return data_type
         raise UnsupportedError(
-            f"the data type {shorten(name)} is added by {entry_point.value}, "
+            f"the data type {shorten(name)} is added by {plugin.origin}, "
             f"which gave {shorten(data_type)} and not a DataType"
         )
     raise UnsupportedError(

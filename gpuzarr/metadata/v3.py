@@ -94,9 +94,7 @@ def parse_array(document: Mapping[str, JSON]) -> ArrayMetadata:
         data_type=data_type,
         chunk_grid=chunk_grid,
         chunk_key_encoding=_parse_key_encoding(member(document, "chunk_key_encoding")),
-        fill_value=parse_fill_value(
-            data_type, member(document, "fill_value")
-        ),
+        fill_value=parse_fill_value(data_type, member(document, "fill_value")),
         codecs=codecs,
         dimension_names=_parse_dimension_names(document.get("dimension_names"), len(shape)),
         attributes=_parse_attributes(document),

@@ -1,1 +1,1 @@
-"""From a selection to tables of chunks, pieces and byte ranges: columns of NumPy, no Python per chunk."""
+"""From a selection to tables of chunks, pieces and byte ranges: columns, no Python per chunk."""

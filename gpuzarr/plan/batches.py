@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gpuzarr.plan.ranges import MISSING, Requests, coalesce
+from gpuzarr.plan.ranges import MISSING, Requests, changes, coalesce
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,9 +28,11 @@ class BatchLimits:
     nbytes: int
     """Encoded and decoded bytes of a batch together; one chunk that is larger has a batch alone."""
     parallel: int
-    """Batches that run at once; a read of few chunks is cut into as many batches where it can be."""
+    """Batches that run at once; a read of few chunks is cut into as many where it can be."""
     gap_nbytes: int
     """Bytes between two ranges of an object that are read for nothing to save a request."""
+    request_nbytes: int = 1 << 20
+    """Chunks that begin in different spans of so many bytes of an object are not joined."""
     least_nbytes: int = 1 << 16
     """Decoded bytes below which cutting for parallelism costs more than it gives."""
 
@@ -64,44 +66,62 @@ def make_batches(
 ) -> Iterator[Batch]:
     """Cut stored chunks into batches, in the order in which they lie in the store.
 
-    Work per batch, not per chunk: everything else is done on whole columns.
+    All is done on whole columns, of which each batch is then a few slices.
     """
     rows = np.flatnonzero(ranges.stored)
     if not len(rows):
         return
     key, offset, nbytes = ranges.key[rows], ranges.offset[rows], ranges.nbytes[rows]
-    if len(ranges.keys) < len(ranges.key):  # objects that hold several chunks
-        order = np.lexsort((offset, key))
+    several = len(ranges.keys) < len(ranges.key)  # chunks in an object
+    if several:
+        order = _order(key, offset)
         rows, key, offset, nbytes = rows[order], key[order], offset[order], nbytes[order]
-    work = chunks.decoded_nbytes[rows] + np.maximum(nbytes, 0)
-    batch = _cut(work, limits)
-    cut_before = np.r_[True, batch[1:] != batch[:-1]]
-    joined = coalesce(key, offset, nbytes, cut_before, limits.gap_nbytes)
-    request_offset = offset[joined.first]
-    request_key = key[joined.first]
+    if several or len(rows) < len(chunks):
+        chunks, pieces = chunks.take(rows), pieces.of_chunks(rows)
+    cut_before = _cut(chunks.decoded_nbytes + np.maximum(nbytes, 0), limits)
+    begins = cut_before | changes(offset // limits.request_nbytes)
+    joined = coalesce(key, offset, nbytes, begins, limits.gap_nbytes)
     firsts = np.flatnonzero(cut_before)
-    for first, last in zip(firsts.tolist(), [*firsts[1:].tolist(), len(rows)], strict=True):
-        here = rows[first:last]
-        low, high = int(joined.request[first]), int(joined.request[last - 1]) + 1
-        keys = ranges.keys
+    edges = np.append(firsts, len(rows))
+    ends = edges[1:]
+    low, high = joined.request[firsts], joined.request[ends - 1] + 1
+    request = joined.request - np.repeat(low, ends - firsts)
+    request_keys = ranges.keys
+    if not np.array_equal(key[joined.first], np.arange(len(request_keys))):
+        request_keys = [ranges.keys[k] for k in key[joined.first].tolist()]
+    request_offset, request_nbytes = offset[joined.first].tolist(), joined.nbytes.tolist()
+    cuts = np.searchsorted(pieces.chunk, edges)
+    pieces = replace(pieces, chunk=pieces.chunk - np.repeat(firsts, np.diff(cuts)))
+    place = np.full(len(rows), DEVICE, np.uint8)
+    bounds = np.stack([firsts, ends, low, high, cuts[:-1], cuts[1:]], axis=-1)
+    for row, row_end, ask, ask_end, piece, piece_end in bounds.tolist():
+        here, asked = slice(row, row_end), slice(ask, ask_end)
         yield Batch(
-            chunks.take(here),
-            pieces.of_chunks(here),
+            chunks.part(here),
+            pieces.part(slice(piece, piece_end)),
             Requests(
-                [keys[k] for k in request_key[low:high].tolist()],
-                request_offset[low:high].tolist(),
-                joined.nbytes[low:high].tolist(),
+                request_keys[asked],
+                request_offset[asked],
+                request_nbytes[asked],
                 ranges.validators,
             ),
-            joined.request[first:last] - low,
-            joined.start[first:last],
-            nbytes[first:last],
-            np.zeros(last - first, np.uint8),
+            request[here],
+            joined.start[here],
+            nbytes[here],
+            place[here],
         )
 
 
-def _cut(work: NDArray[np.int64], limits: BatchLimits) -> NDArray[np.int64]:
-    """The batch of each row, so that no batch of several rows holds more than the limit."""
+def _order(key: NDArray[np.int64], offset: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The rows by key and offset."""
+    span = int(offset.max()) + 1
+    if int(key.max() + 1) * span < 1 << 62:  # one number a row is sorted faster than two
+        return np.argsort(key * span + offset)
+    return np.lexsort((offset, key))
+
+
+def _cut(work: NDArray[np.int64], limits: BatchLimits) -> NDArray[np.bool_]:
+    """The rows that begin a batch, so that no batch of several rows holds more than the limit."""
     total = int(work.sum(dtype=np.float64).clip(max=2.0**62))
     share = max(limits.least_nbytes, total // (4 * limits.parallel))
     # Rows whose first byte falls into the same half of a limit go together, larger rows alone: so a
@@ -110,6 +130,6 @@ def _cut(work: NDArray[np.int64], limits: BatchLimits) -> NDArray[np.int64]:
     capped = np.minimum(work, half + 1)
     bucket = (np.cumsum(capped) - capped) // half
     large = work > half
-    alone = np.cumsum(large) + np.cumsum(np.r_[False, large[:-1]])
-    changed = np.r_[False, (bucket[1:] != bucket[:-1]) | (alone[1:] != alone[:-1])]
-    return np.cumsum(changed)
+    begins = changes(bucket) | large
+    begins[1:] |= large[:-1]
+    return begins

@@ -1,9 +1,9 @@
 """Hop 5, plan: which chunks a selection touches, and what each of them gives to which output.
 
 Every axis of a selection touches a row of chunks, found with arithmetic on whole columns
-(`AxisPieces`). A `ChunkPlan` is the product of these rows, kept implicit, so that planning costs the
-sum of the axes and not their product. `ChunkPlan.tables` writes a range of it out as two tables of
-columns, which the rest of the read works on:
+(`AxisPieces`). A `ChunkPlan` is the product of these rows, kept implicit, so that planning costs
+the sum of the axes and not their product. `ChunkPlan.tables` writes a range of it out as two
+tables of columns, which the rest of the read works on:
 
     ChunkTable   row i: one chunk to fetch and decode, once
     PieceTable   row j: the part of a chunk that one output needs, and where it goes
@@ -11,9 +11,10 @@ columns, which the rest of the read works on:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -29,8 +30,11 @@ if TYPE_CHECKING:
     from gpuzarr.plan.grid import GridAxis
     from gpuzarr.plan.selection import Selection
 
-BLOCK_ROWS = 1 << 17
-"""Chunks written out at a time: bounds the tables to some tens of MiB, however large the read."""
+AnyInteger = TypeVar("AnyInteger", np.int32, np.int64)
+
+BLOCK_NBYTES = 10 << 20
+"""Bytes of the tables that are written out at a time: 100,000 chunks of three dimensions. The hops
+after this one hold about four times as much, however large the read."""
 
 AXIS_CHUNKS = 1 << 26
 """Chunks along one axis that one read may touch; more would need gigabytes of tables."""
@@ -38,7 +42,7 @@ AXIS_CHUNKS = 1 << 26
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AxisPieces:
-    """What one axis of a selection takes from each chunk that it touches; one row a touched chunk."""
+    """What one axis of a selection takes from each chunk that it touches: a row a chunk."""
 
     dims: tuple[int, ...]
     """The array dimensions that the axis covers."""
@@ -47,7 +51,8 @@ class AxisPieces:
     size: NDArray[np.int64]
     """(rows, len(dims)) stored size of the chunk along these dimensions."""
     start: NDArray[np.int64]
-    """(rows,) first index inside the chunk; with `local`, the first row of it that belongs to the chunk."""
+    """(rows,) first index inside the chunk; with `local`, the first row of it that belongs to the
+    chunk."""
     out_start: NDArray[np.int64]
     """(rows,) first place in the output; with `position`, the first row of it."""
     extent: NDArray[np.int64]
@@ -80,10 +85,19 @@ class ChunkTable:
         shown = ", ".join(str(tuple(row)) for row in self.coords[:3].tolist())
         return f"<ChunkTable of {len(self)} chunks: {shown}{', ...' if len(self) > 3 else ''}>"  # noqa: PLR2004
 
-    def take(self, rows: NDArray[np.int64] | slice) -> ChunkTable:
-        """Some of the rows."""
+    def part(self, rows: slice) -> ChunkTable:
+        """Consecutive rows, without a copy."""
         return ChunkTable(
             self.array[rows], self.coords[rows], self.shape[rows], self.decoded_nbytes[rows]
+        )
+
+    def take(self, rows: NDArray[np.int64]) -> ChunkTable:
+        """Some of the rows."""
+        return ChunkTable(
+            _take(self.array, rows),
+            _take(self.coords, rows),
+            _take(self.shape, rows),
+            _take(self.decoded_nbytes, rows),
         )
 
 
@@ -96,7 +110,7 @@ class PieceTable:
     output: NDArray[np.int32]
     """(n,) which output of the read."""
     start: NDArray[np.int64]
-    """(n, axes) first index inside the chunk along each axis, or first row of the axis's `local`."""
+    """(n, axes) first index inside the chunk, or first row of the axis's `local`."""
     out_start: NDArray[np.int64]
     """(n, axes) first place in the output, or first row of the axis's `position`."""
     extent: NDArray[np.int64]
@@ -107,25 +121,37 @@ class PieceTable:
     def __len__(self) -> int:
         return len(self.chunk)
 
-    def of_chunks(self, rows: NDArray[np.int64] | slice) -> PieceTable:
-        """The pieces of some chunks, numbered by their place in `rows`, in that order."""
-        if isinstance(rows, slice):
-            wanted = np.arange(rows.start, rows.stop)
-        else:
-            wanted = rows
-        first = np.searchsorted(self.chunk, wanted, side="left")
-        count = np.searchsorted(self.chunk, wanted, side="right") - first
-        chunk = np.repeat(np.arange(len(wanted)), count)
-        within = np.arange(len(chunk)) - np.repeat(np.cumsum(count) - count, count)
-        rows = np.repeat(first, count) + within
+    def part(self, rows: slice) -> PieceTable:
+        """Consecutive rows, without a copy, numbered as they are."""
         return PieceTable(
-            chunk,
+            self.chunk[rows],
             self.output[rows],
             self.start[rows],
             self.out_start[rows],
             self.extent[rows],
             self.axes,
         )
+
+    def take(self, rows: NDArray[np.int64]) -> PieceTable:
+        """Some of the rows, numbered as they are."""
+        return PieceTable(
+            _take(self.chunk, rows),
+            _take(self.output, rows),
+            _take(self.start, rows),
+            _take(self.out_start, rows),
+            _take(self.extent, rows),
+            self.axes,
+        )
+
+    def of_chunks(self, wanted: NDArray[np.int64]) -> PieceTable:
+        """The pieces of some chunks, numbered by their place in `wanted`, in that order."""
+        if np.array_equal(self.chunk, np.arange(len(self.chunk))):  # one piece each
+            return replace(self.take(wanted), chunk=np.arange(len(wanted)))
+        first = np.searchsorted(self.chunk, wanted, side="left")
+        count = np.searchsorted(self.chunk, wanted, side="right") - first
+        chunk = np.repeat(np.arange(len(wanted)), count)
+        within = np.arange(len(chunk)) - np.repeat(np.cumsum(count) - count, count)
+        return replace(self.take(np.repeat(first, count) + within), chunk=chunk)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,31 +168,87 @@ class ChunkPlan:
         return prod(len(axis.extent) for axis in self.axes)
 
     def blocks(self) -> Iterator[tuple[ChunkTable, PieceTable]]:
-        """The tables, at most `BLOCK_ROWS` chunks at a time."""
-        for first in range(0, self.nchunks, BLOCK_ROWS):
-            yield self.tables(first, min(first + BLOCK_ROWS, self.nchunks))
+        """The tables, at most `BLOCK_NBYTES` of them at a time, in the order of the output."""
+        counts = [len(axis.extent) for axis in self.axes]
+        row_nbytes = 8 * (1 + self.ndim + 3 * len(self.axes))
+        most = BLOCK_NBYTES // row_nbytes
+        split, inner = len(counts), 1
+        while split and inner * counts[split - 1] <= most:
+            split -= 1
+            inner *= counts[split]
+        whole = [slice(0, count) for count in counts]
+        if not inner:
+            return
+        if not split:
+            yield self.tables(whole)
+            return
+        # Boxes, each a run of rows: single places along the first axes, then a part of one axis.
+        step = max(1, most // inner)
+        parts = [
+            slice(first, min(first + step, counts[split - 1]))
+            for first in range(0, counts[split - 1], step)
+        ]
+        for places in product(*map(range, counts[: split - 1])):
+            for part in parts:
+                yield self.tables([*(slice(at, at + 1) for at in places), part, *whole[split:]])
 
-    def tables(self, first: int, last: int) -> tuple[ChunkTable, PieceTable]:
-        """Rows `first` to `last` of the product as tables; every chunk gives one piece."""
-        count = last - first
-        counts = tuple(len(axis.extent) for axis in self.axes)
-        rows = np.unravel_index(np.arange(first, last), counts) if counts else ()
-        coords = np.empty((count, self.ndim), np.int64)
-        shape = np.empty((count, self.ndim), np.int64)
-        start = np.empty((count, len(self.axes)), np.int64)
+    def first_coords(self, count: int) -> NDArray[np.int64]:
+        """(count or fewer, ndim) the first chunks, in the order of the output."""
+        counts = [len(axis.extent) for axis in self.axes]
+        rows = np.unravel_index(np.arange(min(count, prod(counts))), counts) if counts else ()
+        coords = np.zeros((min(count, prod(counts)), self.ndim), np.int64)
+        for axis, row in zip(self.axes, rows, strict=True):
+            coords[:, list(axis.dims)] = axis.chunk[row]
+        return coords
+
+    def tables(self, box: Sequence[slice]) -> tuple[ChunkTable, PieceTable]:
+        """A box of the product as tables, in C order; every chunk gives one piece."""
+        counts = [part.stop - part.start for part in box]
+        count = prod(counts)
+        coords = np.empty((*counts, self.ndim), np.int64)
+        start = np.empty((*counts, len(box)), np.int64)
         out_start = np.empty_like(start)
         extent = np.empty_like(start)
-        for place, (axis, row) in enumerate(zip(self.axes, rows, strict=True)):
-            coords[:, axis.dims] = axis.chunk[row]
-            shape[:, axis.dims] = axis.size[row]
-            start[:, place] = axis.start[row]
-            out_start[:, place] = axis.out_start[row]
-            extent[:, place] = axis.extent[row]
-        zeros = np.broadcast_to(np.int32(0), (count,))
+        for place, (axis, part) in enumerate(zip(self.axes, box, strict=True)):
+            along = (-1, *(1,) * (len(box) - place - 1))
+            for i, dim in enumerate(axis.dims):
+                coords[..., dim] = axis.chunk[part, i].reshape(along)
+            start[..., place] = axis.start[part].reshape(along)
+            out_start[..., place] = axis.out_start[part].reshape(along)
+            extent[..., place] = axis.extent[part].reshape(along)
+        shape = self._shapes(box, counts)
         # In floating point, exact to 2**53, so that absurd chunk shapes do not wrap to small sizes.
         nbytes = np.minimum(shape.prod(axis=1, dtype=np.float64) * self.itemsize, 2.0**62)
-        chunks = ChunkTable(zeros, coords, shape, nbytes.astype(np.int64))
+        zeros = np.broadcast_to(np.int32(0), (count,))
+        chunks = ChunkTable(
+            zeros,
+            coords.reshape(count, self.ndim),
+            np.broadcast_to(shape, (count, self.ndim)),
+            np.broadcast_to(nbytes.astype(np.int64), (count,)),
+        )
+        start, out_start, extent = (
+            column.reshape(count, len(box)) for column in (start, out_start, extent)
+        )
         return chunks, PieceTable(np.arange(count), zeros, start, out_start, extent, (self.axes,))
+
+    def _shapes(self, box: Sequence[slice], counts: Sequence[int]) -> NDArray[np.int64]:
+        """(n, ndim) shapes of a box's chunks; one row where all are the same."""
+        sizes = [axis.size[part] for axis, part in zip(self.axes, box, strict=True)]
+        if all(len(size) == 1 or bool((size == size[:1]).all()) for size in sizes):
+            counts, sizes = [1] * len(counts), [size[:1] for size in sizes]
+        shape = np.empty((*counts, self.ndim), np.int64)
+        for place, (axis, size) in enumerate(zip(self.axes, sizes, strict=True)):
+            along = (-1, *(1,) * (len(sizes) - place - 1))
+            for i, dim in enumerate(axis.dims):
+                shape[..., dim] = size[:, i].reshape(along)
+        return shape.reshape(prod(counts), self.ndim)
+
+
+def _take(column: NDArray[AnyInteger], rows: NDArray[np.int64]) -> NDArray[AnyInteger]:
+    """Some rows of a column; without a copy where all rows are one."""
+    if column.strides[0] == 0 and len(column) >= len(rows):
+        return column[: len(rows)]
+    return column.take(rows, axis=0)
 
 
 def plan_chunks(selection: Selection, grid: Sequence[GridAxis], itemsize: int) -> ChunkPlan:
@@ -216,7 +298,8 @@ def _span_pieces(span: Span, grid: GridAxis) -> AxisPieces:
     chunk = np.arange(ends[0], ends[1] + np.sign(step), np.sign(step))
     begin = grid.start_of(chunk)
     size = grid.size_of(chunk)
-    # The first place k with start + k * step in (or past) the near side of the chunk, and the same for its far side.
+    # The first place k with start + k * step in (or past) the near side of the chunk, and the same
+    # for its far side.
     end = begin + np.minimum(size, grid.length - begin)  # begin + size could overflow
     near, far = (begin, end) if step > 0 else (end - 1, begin - 1)
     first = np.maximum(0, -((span.start - near) // step))
@@ -280,6 +363,6 @@ def _no_pieces(dims: tuple[int, ...], step: int) -> AxisPieces:
 def _check_chunks(count: int) -> None:
     if count > AXIS_CHUNKS:
         raise MemoryLimitError(
-            f"this selection touches {count} chunks along one dimension; read it in parts of at most"
-            f" {AXIS_CHUNKS}"
+            f"this selection touches {count} chunks along one dimension; read it in parts of at"
+            f" most {AXIS_CHUNKS}"
         )

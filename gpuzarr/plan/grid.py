@@ -7,12 +7,23 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from gpuzarr.errors import MemoryLimitError
 from gpuzarr.metadata.model import ChunkGrid, RectilinearGrid, RegularGrid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+
+Chunks = tuple[int, ...] | tuple[tuple[int, ...], ...]
+"""A chunk shape, or the sizes along each dimension."""
+
+MOST_SIZES = 1 << 24
+"""Sizes of rectilinear chunks along one dimension that are written out."""
+
+LONGEST_TEXT = 60
+"""Characters of a chunk grid's sizes in a repr."""
 
 
 class GridAxis(Protocol):
@@ -108,3 +119,42 @@ def grid_axes(grid: ChunkGrid, shape: Sequence[int]) -> tuple[GridAxis, ...]:
                 else RectilinearAxis(length, np.cumsum([0, *sizes], dtype=np.int64))
                 for length, sizes in zip(shape, chunk_sizes, strict=True)
             )
+
+
+def grid_sizes(grid: ChunkGrid) -> tuple[int | tuple[int, ...], ...]:
+    """Along each dimension the size of all chunks, or the sizes of each."""
+    match grid:
+        case RegularGrid(chunk_shape):
+            return chunk_shape
+        case RectilinearGrid(chunk_sizes):
+            return chunk_sizes
+
+
+def grid_shape(grid: ChunkGrid, shape: Sequence[int]) -> Chunks:
+    """The chunk shape; of a rectilinear grid each dimension's sizes, written out.
+
+    Raises:
+        MemoryLimitError: they would fill gigabytes.
+    """
+    if isinstance(grid, RegularGrid):
+        return grid.chunk_shape
+    counts = [axis.nchunks for axis in grid_axes(grid, shape)]
+    if max(counts, default=0) > MOST_SIZES:
+        raise MemoryLimitError(
+            f"{max(counts)} chunk sizes along one dimension are too many to list; see"
+            " `metadata.chunk_grid`"
+        )
+    return tuple(
+        (sizes,) * count if isinstance(sizes, int) else sizes
+        for sizes, count in zip(grid_sizes(grid), counts, strict=True)
+    )
+
+
+def grid_text(grid: ChunkGrid) -> str:
+    """The chunk sizes for people.
+
+    >>> grid_text(RectilinearGrid(((1, 2), 4)))
+    '((1, 2), 4)'
+    """
+    text = str(grid_sizes(grid))
+    return text if len(text) <= LONGEST_TEXT else "rectilinear"

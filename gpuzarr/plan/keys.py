@@ -35,9 +35,22 @@ def chunk_keys(
         start += "c" + separator if ndim else "c"
     elif not ndim:
         start += "0"
-    # One text per distinct number: most of the cost of a key is turning integers into text.
-    rows = coords.tolist()
-    if ndim == 0:
-        return [start + end] * len(rows)
-    texts = {number: str(number) for number in set(coords.ravel().tolist())}
-    return [start + separator.join([texts[number] for number in row]) + end for row in rows]
+    if not ndim or not len(coords):
+        return [start + end] * len(coords)
+    columns = [
+        _texts(coords[:, dim], start if dim == 0 else "", end if dim == ndim - 1 else "")
+        for dim in range(ndim)
+    ]
+    return columns[0] if ndim == 1 else list(map(separator.join, zip(*columns, strict=True)))
+
+
+def _texts(column: NDArray[np.int64], before: str, after: str) -> list[str]:
+    """Each number as text; one text per distinct number, which is most of the cost of a key."""
+    low, high = int(column.min()), int(column.max())
+    if high - low <= 2 * len(column):
+        numbers, place = np.arange(low, high + 1), column - low
+    else:
+        numbers, place = np.unique(column, return_inverse=True)
+    texts = np.array([f"{before}{number}{after}" for number in numbers.tolist()], object)
+    found: list[str] = texts[place].tolist()
+    return found

@@ -38,14 +38,14 @@ class ByteRanges:
     @property
     def stored(self) -> NDArray[np.bool_]:
         """(n,) whether the chunk is to be fetched."""
-        return (self.nbytes >= 0) | (self.nbytes == WHOLE)
+        return np.asarray((self.nbytes >= 0) | (self.nbytes == WHOLE))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Requests:
     """Reads for a store; row j is one byte range of one object."""
 
-    keys: list[str]
+    keys: Sequence[str]
     offset: list[int]
     nbytes: list[int]
     """Bytes to read, or WHOLE."""
@@ -80,8 +80,10 @@ def coalesce(
     """Join neighbouring ranges of one object into requests, where at most `gap_nbytes` lie between.
 
     Args:
-        key, offset, nbytes: (n,) ranges, ordered by key and offset. Ranges may overlap.
-        cut_before: (n,) rows that must begin a request (the first of each batch).
+        key: (n,) the object of each range; ranges are ordered by key and offset, and may overlap.
+        offset: (n,) first byte.
+        nbytes: (n,) bytes, or WHOLE.
+        cut_before: (n,) rows that must begin a request.
         gap_nbytes: bytes that may be read for nothing to save a request.
 
     >>> one = coalesce(np.array([0, 0, 1]), np.array([0, 8, 0]), np.array([8, 4, 4]),
@@ -93,17 +95,25 @@ def coalesce(
     begins = cut_before.copy()
     begins[:1] = True
     whole = nbytes < 0
-    # The end of everything before a row in the same object: a running maximum, since ranges may overlap.
+    # The end of everything before a row in the same object: a running maximum, since ranges may
+    # overlap.
     end = offset + np.maximum(nbytes, 0)
-    changes = np.r_[True, key[1:] != key[:-1]] if n else np.zeros(0, bool)
-    reach = _running_maximum(end, changes | begins)
-    begins[1:] |= changes[1:] | whole[1:] | whole[:-1] | (offset[1:] > reach[:-1] + gap_nbytes)
+    other = changes(key)
+    reach = _running_maximum(end, other | begins)
+    begins[1:] |= other[1:] | whole[1:] | whole[:-1] | (offset[1:] > reach[:-1] + gap_nbytes)
     first = np.flatnonzero(begins)
     request = np.cumsum(begins) - 1
     start = offset - offset[first][request]
-    last = np.r_[first[1:], n][: len(first)] - 1
+    last = np.append(first[1:], n)[: len(first)] - 1
     total = _running_maximum(end, begins)[last] - offset[first]
     return CoalescedRanges(first, request, start, np.where(whole[first], WHOLE, total))
+
+
+def changes(column: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(n,) whether a row differs from the one before it; the first row does."""
+    differs = np.ones(len(column), np.bool_)
+    np.not_equal(column[1:], column[:-1], out=differs[1:])
+    return differs
 
 
 def _running_maximum(values: NDArray[np.int64], begins: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -1,7 +1,7 @@
 """What the user asked, in one form: `normalize_selection` and its kin turn keys into a `Selection`.
 
-A `Selection` is a tuple of axes, in the order in which they appear in the result. Each axis covers one
-array dimension (a `Span`: first, step, count) or several that are walked together (`Points`: a
+A `Selection` is a tuple of axes, in the order in which they appear in the result. Each axis covers
+one array dimension (a `Span`: first, step, count) or several that are walked together (`Points`: a
 list of coordinates). The result has one axis each; integers leave an axis of length one behind and
 `None` adds one, which only a reshape of the result tells, so engines never see them:
 
@@ -114,7 +114,7 @@ def normalize_vectorized(key: Any, shape: Sequence[int]) -> Selection:
 
 
 def normalize_orthogonal(key: Any, shape: Sequence[int]) -> Selection:
-    """`oindex`: each dimension is indexed on its own, by an integer, a slice, a list or a 1-d mask."""
+    """`oindex`: each dimension on its own, by an integer, a slice, a list or a 1-d mask."""
     entries, field = _expand(key, shape)
     axes: list[Span | Points] = []
     result: list[int] = []
@@ -139,7 +139,7 @@ def normalize_orthogonal(key: Any, shape: Sequence[int]) -> Selection:
 
 
 def normalize_blocks(key: Any, shape: Sequence[int], grid: Sequence[GridAxis]) -> Selection:
-    """`blocks`: whole chunks by their position in the chunk grid, by integers and slices of step 1."""
+    """`blocks`: whole chunks by position in the chunk grid: integers, slices of step 1."""
     counts = [axis.nchunks for axis in grid]
     entries, field = _expand(key, counts)
     axes: list[Span | Points] = []
@@ -264,7 +264,8 @@ def _advanced(
     lists: list[NDArray[np.int64]] = []
     list_dims: list[int] = []
     spans: list[Span] = []
-    # One row an axis of the result outside the group: its length, and how many spans come before it.
+    # One row an axis of the result outside the group: its length, and how many spans come before
+    # it.
     visible: list[tuple[int, int]] = []
     advanced: list[int] = []  # places in `entries` of lists and integers
     visible_before: list[int] = []  # for each entry, how many visible axes come before it

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
-from gpuzarr.errors import NotFoundError, StoreError, UnsupportedError
+from gpuzarr.errors import GpuzarrError, NotFoundError, StoreError, UnsupportedError
+from gpuzarr.plugins import find_plugin
 from gpuzarr.stores.files import advise
 from gpuzarr.stores.local import LocalStore
 from gpuzarr.stores.memory import MappingStore
@@ -153,19 +154,26 @@ def _path_of_url(url: str) -> str:
 
 
 def _open_url(url: str, scheme: str, storage_options: Mapping[str, Any] | None) -> Store:
-    from importlib.metadata import entry_points  # noqa: PLC0415 -- slow, and most stores are local
-
-    found = tuple(entry_points(group=ENTRY_POINTS, name=scheme))
-    if found:
+    plugin = find_plugin(ENTRY_POINTS, scheme)
+    if plugin is not None:
+        if not callable(plugin.value):
+            raise UnsupportedError(f"{plugin.origin} is not callable", store=url)
         try:
-            open_url = found[0].load()
-        except (ImportError, AttributeError) as error:
-            raise UnsupportedError(
-                f"the package that opens {scheme}:// URLs, {found[0].value}, cannot be loaded: "
-                f"{error}",
+            store = plugin.value(url, storage_options)
+        except GpuzarrError:
+            raise
+        except Exception as error:
+            raise StoreError(
+                f"{plugin.origin} failed to open this URL: {type(error).__name__}: {error}",
                 store=url,
             ) from error
-        return cast("Store", open_url(url, storage_options))
+        if not callable(getattr(store, "read", None)):
+            raise UnsupportedError(
+                f"{plugin.origin} gave an object of type {type(store).__name__}, which is no store:"
+                " it has no method `read`",
+                store=url,
+            )
+        return _complete(store)
     if scheme in _REMOTE:
         raise UnsupportedError(
             f"{scheme}:// URLs need a package for storage on the network: "

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from gpuzarr.codecs import plugins
 from gpuzarr.engines.cpu.decoder import ChunkDecoder, unsupported
 from gpuzarr.engines.cpu.step_error import StepError
 from gpuzarr.errors import UnsupportedError
@@ -55,7 +54,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     def entry_points(*, group: str, name: str) -> tuple[EntryPoint, ...]:
         return tuple(point for point in points if (point.group, point.name) == (group, name))
 
-    monkeypatch.setattr(plugins, "entry_points", entry_points)
+    monkeypatch.setattr("importlib.metadata.entry_points", entry_points)
 
 
 def test_a_package_decodes_its_codec() -> None:

@@ -166,7 +166,9 @@ def test_unknown_types_name_those_that_are_known(name: str) -> None:
 @dataclass
 class FakeEntryPoint:
     builder: Callable[[Any], Any] | None
+    name: str
     value: str = "package:make"
+    dist: None = None
 
     def load(self) -> Callable[[Any], Any]:
         if self.builder is None:
@@ -185,7 +187,7 @@ def test_types_of_other_packages(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def entry_points(*, group: str, name: str) -> list[FakeEntryPoint]:
         asked.append((group, name))
-        return [FakeEntryPoint(builders[name])] if name in builders else []
+        return [FakeEntryPoint(builders[name], name)] if name in builders else []
 
     monkeypatch.setattr(metadata, "entry_points", entry_points)
     found = parse_data_type({"name": "mine", "configuration": {"a": 1}})

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from gpuzarr.engines.engine import Output
     from gpuzarr.program import DecodeProgram
 
-BATCH_NBYTES = 1 << 20
-"""Encoded and decoded bytes of a task: enough that starting it costs nothing beside them."""
+BATCH_NBYTES = 8 << 20
+"""Encoded and decoded bytes of a task: enough that starting it costs nothing beside them. A task
+holds no more than a request and a chunk of them at a time."""
 
 GAP_NBYTES = 1 << 14
 """Bytes of a local file read for nothing to save a request: what one more `preadv` costs."""

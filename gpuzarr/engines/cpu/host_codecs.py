@@ -12,7 +12,7 @@ import numcodecs
 import numpy as np
 from numcodecs.jenkins import jenkins_lookup3
 
-from gpuzarr.codecs.plugins import PREFIX, DecodingCodec, find_plugin
+from gpuzarr.codecs.plugins import PREFIX, DecodingCodec, find_codec
 from gpuzarr.engines.cpu import zfp_streams
 from gpuzarr.engines.cpu.configuration import load
 from gpuzarr.engines.cpu.object_codecs import OBJECT_CODECS
@@ -163,7 +163,7 @@ def _numcodecs(step: HostOnly, nbytes: int | None, limit: Limit, shape: tuple[in
 
 def _plugin(step: HostOnly, nbytes: int | None, limit: Limit, shape: tuple[int, ...]) -> Run:
     del shape
-    plugin = find_plugin(step.codec_id)
+    plugin = find_codec(step.codec_id)
     if not isinstance(plugin, DecodingCodec):
         raise TypeError(f"no installed package decodes {step.codec_id!r}")
     configuration = load(step.configuration)

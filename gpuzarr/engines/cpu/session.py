@@ -53,6 +53,7 @@ class CpuSession:
         self._held: BatchTask | None = None
         self._running: set[Future[None]] = set()
         self._failures: list[ChunkFailure] = []
+        self._missing: list[int] = []
         self._stopped = threading.Event()
 
     def fetch(self, batch: Batch, store: Store) -> Pending:
@@ -72,6 +73,7 @@ class CpuSession:
             outputs=self._outputs,
             decoder_for=self._decoder_for,
             failures=self._failures,
+            missing=self._missing,
             stopped=self._stopped,
         )
         if self._held is None and not self._running:
@@ -93,8 +95,8 @@ class CpuSession:
         """Record failures."""
         self._failures.extend(failures)
 
-    def finish(self) -> None:
-        """Wait for all tasks, and raise what failed."""
+    def finish(self) -> int:
+        """Wait for all tasks, and raise what failed; gives the number of chunks not stored."""
         held, self._held = self._held, None
         if held is not None:
             held()
@@ -102,6 +104,7 @@ class CpuSession:
             self._wait_for_one()
         if self._failures:
             raise combine(self._failures)
+        return sum(self._missing)
 
     def abort(self) -> None:
         """Stop the tasks, and wait until none writes any more."""
@@ -113,7 +116,7 @@ class CpuSession:
         self._running.clear()
 
     def _submit(self, task: BatchTask, at_once: int) -> None:
-        """Run a task in the pool; in a pool's thread, which must not wait for others, run it here."""
+        """Run a task in the pool; here, in a thread of the pool, which must not wait for it."""
         if at_once == 1 or in_worker():
             while self._running:
                 self._wait_for_one()

@@ -78,6 +78,7 @@ class BatchTask:
         outputs: Sequence[Output],
         decoder_for: DecoderFor,
         failures: list[ChunkFailure],
+        missing: list[int],
         stopped: threading.Event,
     ) -> None:
         """Take over a batch.
@@ -89,6 +90,7 @@ class BatchTask:
             outputs: of the whole read.
             decoder_for: prepares decoders.
             failures: where failed chunks are recorded.
+            missing: where the number of chunks that are not stored is recorded.
             stopped: give up when it is set.
         """
         self._program = program
@@ -97,6 +99,8 @@ class BatchTask:
         self._outputs = outputs
         self._decoder_for = decoder_for
         self._failures = failures
+        self._missing = missing
+        self._nmissing = 0
         self._stopped = stopped
 
     def __call__(self) -> None:
@@ -116,6 +120,8 @@ class BatchTask:
                 self._run_chunk(row, decoder, encoded, writers)
         finally:
             scratch.give_back()
+            if self._nmissing:
+                self._missing.append(self._nmissing)
 
     def _run_chunk(
         self,
@@ -129,6 +135,8 @@ class BatchTask:
         try:
             data = encoded(row)
             if data is None:
+                self._nmissing += 1
+                step = "convert the fill value"
                 for writer in writers:
                     writer.fill(row)
                 return
@@ -144,7 +152,7 @@ class BatchTask:
         except GpuzarrError as error:
             self._fail(row, step, error)
         except ValueError as error:
-            if step != "convert":
+            if not step.startswith("convert"):
                 raise
             self._fail(row, step, error)
 

@@ -1,0 +1,504 @@
+"""`dtype=`, `scale=`, `offset=` and `out=`: ARCHITECTURE.md 2a.6 and 2a.7, bit for bit."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from fractions import Fraction
+from functools import cache
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from numpy.lib.stride_tricks import as_strided
+
+import gpuzarr
+from gpuzarr.engines.conversion import convert, make_conversion
+from gpuzarr.errors import UnsupportedError
+from tests.arrays import CountingStore, plain_store
+from tests.stored import (
+    RegularGrid,
+    Sharding,
+    assert_result,
+    assert_same,
+    every,
+    store_v2,
+    store_v3,
+)
+
+Values = np.ndarray[Any, Any]
+
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+INTEGERS = [np.dtype(kind + str(size)) for kind in "iu" for size in (1, 2, 4, 8)]
+
+
+def converted(
+    values: Any, dtype: Any = None, *, scale: float | None = None, offset: float | None = None
+) -> Values:
+    """`values` as a read would convert them."""
+    values = np.asarray(values)
+    conversion = make_conversion(
+        values.dtype,
+        dtype=None if dtype is None else np.dtype(dtype),
+        scale=scale,
+        offset=offset,
+    )
+    return np.asarray(convert(values, conversion))
+
+
+# Scale and offset
+
+
+@pytest.mark.parametrize(
+    ("stored", "result"),
+    [
+        ("bool", "f4"),
+        ("int8", "f4"),
+        ("uint8", "f4"),
+        ("int16", "f4"),
+        ("uint16", "f4"),
+        ("float16", "f4"),
+        ("float32", "f4"),
+        (BFLOAT16, "f4"),
+        (ml_dtypes.float8_e4m3fn, "f4"),
+        (ml_dtypes.int4, "f4"),
+        ("int32", "f8"),
+        ("uint32", "f8"),
+        ("int64", "f8"),
+        ("uint64", "f8"),
+        ("float64", "f8"),
+    ],
+)
+def test_scaled_values_without_a_dtype_are_float32_where_it_holds_them(
+    stored: Any, result: str
+) -> None:
+    assert converted(np.ones(3, stored), scale=2.0).dtype == result
+    assert converted(np.ones(3, stored), offset=2.0).dtype == result
+    assert converted(np.ones(3, stored)).dtype == np.dtype(stored)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@given(
+    values=st.lists(st.integers(-(2**15), 2**15 - 1), min_size=1, max_size=20),
+    scale=st.floats(-1e6, 1e6),
+    offset=st.floats(-1e6, 1e6),
+)
+def test_scaling_is_one_product_and_one_sum_in_the_results_type(
+    dtype: str, values: list[int], scale: float, offset: float
+) -> None:
+    """A fused multiply-add rounds once and gives other bits."""
+    number = np.dtype(dtype).type
+    expected = [number(number(v) * number(scale)) + number(offset) for v in values]
+    found = converted(np.array(values, "i2"), dtype, scale=scale, offset=offset)
+    assert_same(found, np.array(expected, dtype))
+    only = converted(np.array(values, "i2"), dtype, offset=offset)
+    assert_same(only, np.array([number(v) + number(offset) for v in values], dtype))
+
+
+def test_a_fused_multiply_add_would_be_noticed() -> None:
+    """The product needs 48 bits: rounded to 24 before the sum, the last bits are lost."""
+    value = np.array([1 + 2**12], "i4")
+    scale = 1 + 2.0**-12
+    found = converted(value, "f4", scale=scale, offset=-(2.0**12) - 2)
+    exact = Fraction(1 + 2**12) * Fraction(scale) - 2**12 - 2
+    assert found[0] == 0.0
+    assert exact != 0
+
+
+def test_denormals_and_signed_zeros_are_kept() -> None:
+    tiny = np.float32(1e-45)
+    found = converted(np.array([tiny, -tiny, -0.0], "f4"), scale=1.0)
+    assert_same(found, np.array([tiny, -tiny, -0.0], "f4"))
+    assert converted(np.array([np.finfo("f4").tiny]), "f4", scale=0.5)[0] > 0
+
+
+def test_overflow_and_nan_are_values_of_floats() -> None:
+    found = converted(np.array([1e38, -1e38, np.nan, np.inf], "f4"), scale=10.0)
+    np.testing.assert_array_equal(found, np.array([np.inf, -np.inf, np.nan, np.inf], "f4"))
+    np.testing.assert_array_equal(converted(np.array([1e300]), "f4"), np.array([np.inf], "f4"))
+
+
+@pytest.mark.parametrize("scale", [1, 0])
+def test_integers_as_scale_are_numbers_too(scale: int) -> None:
+    assert_same(converted(np.array([3], "u1"), scale=scale), np.array([3 * scale], "f4"))
+
+
+# Rounding once
+
+
+@cache
+def finite_values(name: str) -> tuple[list[Fraction], list[int]]:
+    """All finite values of a small float type in order, and their bit patterns' parity."""
+    dtype = np.dtype(name) if name == "float16" else np.dtype(getattr(ml_dtypes, name))
+    patterns = np.arange(1 << 8 * dtype.itemsize).astype(f"u{dtype.itemsize}")
+    with np.errstate(all="ignore"):
+        numbers = patterns.view(dtype).astype("f8")
+    table = {
+        Fraction(number): int(pattern) & 1
+        for pattern, number in zip(patterns.tolist(), numbers.tolist(), strict=True)
+        if math.isfinite(number)
+    }
+    order = sorted(table)
+    return order, [table[value] for value in order]
+
+
+def nearest_even(exact: Fraction, name: str) -> float:
+    """`exact` rounded once, for values inside the type's range."""
+    order, odd = finite_values(name)
+    at = bisect.bisect_left(order, exact)
+    if at < len(order) and order[at] == exact:
+        return float(exact)
+    low, high = order[at - 1], order[at]
+    if exact - low != high - exact:
+        return float(low if exact - low < high - exact else high)
+    return float(high if odd[at - 1] else low)
+
+
+SMALL = ["float16", "bfloat16", "float8_e5m2", "float8_e4m3fn"]
+# Just above the middle of two bfloat16, by less than float32 can tell.
+ABOVE_A_TIE = 1 + 2.0**-8 + 2.0**-40
+
+
+@pytest.mark.parametrize("name", SMALL)
+@given(value=st.floats(-440, 440, width=64), power=st.integers(-12, 0))
+@example(value=ABOVE_A_TIE, power=0)
+@example(value=-ABOVE_A_TIE, power=0)
+@example(value=1 + 2.0**-8, power=0)
+@example(value=1 + 2.0**-11 + 2.0**-45, power=0)
+@example(value=1 + 2.0**-3 + 2.0**-50, power=0)
+@example(value=5e-324, power=0)
+def test_float64_is_rounded_once(name: str, value: float, power: int) -> None:
+    value *= 2.0**power
+    dtype = np.dtype(name) if name == "float16" else getattr(ml_dtypes, name)
+    found = converted(np.array([value]), dtype).astype("f8")[0]
+    assert found == nearest_even(Fraction(value), name)
+
+
+@pytest.mark.parametrize("stored", ["i4", "u4", "i8", "u8"])
+@given(data=st.data())
+@example(data=None)
+def test_integers_are_rounded_once(stored: str, data: st.DataObject | None) -> None:
+    limits = np.iinfo(stored)
+    values = [2**30 + 2**22 + 1, 2**30 - 2**21 - 1, limits.max, limits.max - 1, limits.min, 3]
+    if limits.bits == 64:
+        values += [2**62 + 2**54 + 1, 2**62 + 2**54, 2**62 + 2**54 - 1, 2**53 + 2**45 + 1]
+    if limits.min:
+        values += [-value for value in values if limits.min <= -value <= limits.max]
+    if data is not None:
+        values = [data.draw(st.integers(int(limits.min), int(limits.max)))]
+    found = converted(np.array(values, stored), BFLOAT16).astype("f8")
+    assert found.tolist() == [nearest_even(Fraction(value), "bfloat16") for value in values]
+
+
+@pytest.mark.parametrize("dtype", [BFLOAT16, "f2"])
+def test_scaled_values_are_rounded_once_from_float32(dtype: Any) -> None:
+    values = np.arange(-2000, 2000, 7, dtype="i2")
+    exact = values.astype("f4") * np.float32(0.37) + np.float32(1.5)
+    assert_same(converted(values, dtype, scale=0.37, offset=1.5), exact.astype(dtype))
+
+
+def test_what_small_floats_cannot_hold() -> None:
+    values = np.array([1e300, -1e300, np.inf, np.nan, 65519.0, 65520.0])
+    np.testing.assert_array_equal(
+        converted(values, "f2").astype("f8"), [np.inf, -np.inf, np.inf, np.nan, 65504, np.inf]
+    )
+    np.testing.assert_array_equal(
+        converted(values[:4], BFLOAT16).astype("f8"), [np.inf, -np.inf, np.inf, np.nan]
+    )
+
+
+# To integers
+
+
+@pytest.mark.parametrize("dtype", INTEGERS, ids=str)
+@given(value=st.floats(width=64))
+@example(value=np.nan)
+@example(value=-0.9)
+@example(value=2.0**63)
+@example(value=-(2.0**63))
+@example(value=2.0**64)
+def test_floats_to_integers_are_cut_or_refused(dtype: np.dtype[Any], value: float) -> None:
+    limits = np.iinfo(dtype)
+    for stored in ("f8", "f4"):
+        with np.errstate(over="ignore"):
+            number = np.array([value], stored)
+        exact = number.tolist()[0]
+        if math.isfinite(exact) and limits.min <= math.trunc(exact) <= limits.max:
+            assert converted(number, dtype).tolist() == [math.trunc(exact)]
+        else:
+            with pytest.raises(ValueError, match="does not fit"):
+                converted(number, dtype)
+
+
+@pytest.mark.parametrize("dtype", INTEGERS, ids=str)
+def test_the_limits_of_integers(dtype: np.dtype[Any]) -> None:
+    limits = np.iinfo(dtype)
+    high, low = float(int(limits.max) + 1), float(limits.min)
+    assert converted(np.array([low]), dtype).tolist() == [limits.min]
+    assert converted(np.nextafter([high], 0), dtype)[0] <= limits.max
+    for wrong in (high, np.inf, -np.inf, np.nan, -1.0 if low == 0 else 2 * low):
+        with pytest.raises(ValueError, match="does not fit"):
+            converted(np.array([0.0, wrong]), dtype)
+
+
+@pytest.mark.parametrize("dtype", INTEGERS, ids=str)
+@given(value=st.integers(-(2**63), 2**63 - 1))
+def test_integers_to_integers_wrap(dtype: np.dtype[Any], value: int) -> None:
+    found = int(converted(np.array([value], "i8"), dtype)[0])
+    assert (found - value) % 2 ** (8 * dtype.itemsize) == 0
+
+
+@pytest.mark.parametrize("name", ["int4", "uint4", "int2", "uint2"])
+def test_integers_of_few_bits_are_integers_too(name: str) -> None:
+    dtype = np.dtype(getattr(ml_dtypes, name))
+    low, high = {"int4": (-8, 7), "uint4": (0, 15), "int2": (-2, 1), "uint2": (0, 3)}[name]
+    found = converted(np.array([low - 0.9 * (low == 0), high + 0.9]), dtype)
+    assert found.astype("i4").tolist() == [low, high]
+    for wrong in (low - 1.0, high + 1.0, np.nan):
+        with pytest.raises(ValueError, match="does not fit"):
+            converted(np.array([wrong]), dtype)
+    assert converted(np.array([high], dtype), "i8").tolist() == [high]
+    assert converted(np.array([high], dtype), "f4").tolist() == [high]
+    assert converted(np.array([high + 1], "i4"), dtype).astype("i4").tolist() == [low]
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float8_e4m3fn", "float16"])
+def test_small_floats_to_integers(name: str) -> None:
+    dtype = np.dtype(getattr(ml_dtypes, name, name))
+    assert converted(np.array([-2.75, 3.5], dtype), "i4").tolist() == [-2, 3]
+    with pytest.raises(ValueError, match="does not fit"):
+        converted(np.array([np.nan], dtype), "i4")
+
+
+def test_scaled_values_to_integers_are_cut_after_the_sum() -> None:
+    found = converted(np.array([1, 2, -3], "i2"), "i2", scale=0.75, offset=0.5)
+    assert found.tolist() == [1, 2, -1]
+    with pytest.raises(ValueError, match="does not fit"):
+        converted(np.array([1, 200], "i2"), "i1", scale=1.0)
+
+
+# Other kinds
+
+
+@pytest.mark.parametrize("stored", ["M8[s]", "m8[ms]", "M8[D]"])
+def test_times_are_read_as_their_integers(stored: str) -> None:
+    values = np.array([0, -5, 10**9, np.iinfo("i8").min], "i8").view(stored)
+    assert converted(values, "i8").tolist() == values.view("i8").tolist()
+    assert converted(values[:3], "u8").tolist() == [0, 2**64 - 5, 10**9]
+    for dtype in ("i4", "f8", "M8[us]"):
+        with pytest.raises(UnsupportedError, match="cannot be converted"):
+            converted(values, dtype)
+    with pytest.raises(UnsupportedError, match="cannot be scaled"):
+        converted(values, "i8", scale=2.0)
+
+
+@pytest.mark.parametrize(
+    ("stored", "dtype"),
+    [
+        ("S3", "i4"),
+        ("U3", "f4"),
+        ("i4", "U3"),
+        ("V4", "i4"),
+        ("i4", "M8[s]"),
+        ("c8", "f4"),
+        ("O", "f4"),
+        ([("a", "i4")], "i4"),
+    ],
+    ids=str,
+)
+def test_conversions_that_mean_nothing_are_unsupported(stored: Any, dtype: str) -> None:
+    with pytest.raises(UnsupportedError, match="read them as they are"):
+        converted(np.zeros(2, stored), dtype)
+
+
+def test_booleans_and_complex_numbers() -> None:
+    assert converted(np.array([True, False]), "f4").tolist() == [1, 0]
+    assert converted(np.array([0.0, 0.5, np.nan]), "?").tolist() == [False, True, True]
+    assert converted(np.array([1.5], "f4"), "c8").tolist() == [1.5 + 0j]
+    assert converted(np.array([1 + 2j]), scale=2.0, offset=1.0).tolist() == [3 + 4j]
+
+
+# Through a read
+
+
+def numbers(shape: tuple[int, ...], dtype: Any = "i2") -> Values:
+    return np.arange(np.prod(shape, dtype=int)).astype(dtype).reshape(shape)
+
+
+KEYS: list[Any] = [
+    ...,
+    (slice(None, None, -2), slice(1, 7)),
+    ([5, 0, 5], slice(None)),
+    (slice(None), [[1, 6], [0, 3]]),
+    (4, 6),
+]
+
+
+@pytest.mark.parametrize("key", KEYS, ids=str)
+@pytest.mark.parametrize("layout", ["big", "F", "sharded", "holes"])
+def test_every_way_to_read_converts_alike(layout: str, key: Any) -> None:
+    array = numbers((6, 8))
+    stored = {
+        "big": lambda: store_v2(array.astype(">i2"), (4, 3)),
+        "F": lambda: store_v2(array, (4, 3), order="F"),
+        "sharded": lambda: store_v3(array, RegularGrid((4, 8)), sharding=[Sharding((2, 2))]),
+        "holes": lambda: store_v3(array, RegularGrid((4, 3)), fill=9, skip=every(2)),
+    }[layout]()
+    opened = gpuzarr.open_array(stored.values)
+    whole = np.asarray(stored.expected[key])
+    scaled = (whole.astype("f4") * np.float32(0.1) + np.float32(3)).astype("f4")
+    assert_result(opened.read(key, scale=0.1, offset=3), scaled)
+    assert_result(opened.read(key, dtype="u1"), whole.astype("u1"))
+    assert_result(opened.read(key, dtype=">f8"), whole.astype("f8"))
+    assert_result(opened.read(key, dtype=BFLOAT16), whole.astype("f4").astype(BFLOAT16))
+    assert_result(opened.read(key, dtype="i2"), whole)
+
+
+def test_an_array_without_dimensions_is_converted_too() -> None:
+    for skip in (0, 1):
+        stored = store_v3(np.array(7, "i2"), RegularGrid(()), fill=5, skip=every(skip))
+        array = gpuzarr.open_array(stored.values)
+        expected = float(stored.expected[()])
+        assert_result(array.read(scale=0.5), np.array(expected * 0.5, "f4"))
+        assert_result(array.read(dtype="u8"), np.array(expected, "u8"))
+        assert_result(array.read(dtype=BFLOAT16), np.array(expected, BFLOAT16))
+        out = np.zeros((), "f8")
+        assert array.read(out=out) is out
+        assert out == expected
+
+
+def test_a_value_that_does_not_fit_is_a_failure_of_its_chunk() -> None:
+    array = numbers((6, 8), "f4")
+    array[5, 7] = np.nan
+    array[0, 0] = 1e10
+    opened = gpuzarr.open_array(plain_store(array, (2, 4)))
+    with pytest.raises(gpuzarr.ChunkError) as raised:
+        opened.read(dtype="i4")
+    assert [failure.coords for failure in raised.value.failures] == [(0, 0), (2, 1)]
+    assert {failure.step for failure in raised.value.failures} == {"convert"}
+    assert "nan does not fit into int32" in str(raised.value)
+    assert_result(opened.read(slice(2, 4), dtype="i4"), array[2:4].astype("i4"))
+
+
+# out=
+
+
+def opened(array: Values, **members: Any) -> gpuzarr.Array:
+    return gpuzarr.open_array(plain_store(array, (4, 3), **members))
+
+
+ARRAY = numbers((6, 8), "i4")
+
+
+def strided_outs(dtype: str) -> dict[str, tuple[Values, Values]]:
+    """Views of 6 x 8 elements, each with the larger array of zeros that it is a part of."""
+    plain, wide, turned, slab = (
+        np.zeros(shape, dtype) for shape in [(6, 8), (12, 16), (8, 6), (6, 2, 8)]
+    )
+    fields = np.zeros((6, 8), [("a", "i1"), ("b", dtype)])
+    return {
+        "plain": (plain, plain),
+        "strided": (wide[1::2, ::2], wide),
+        "reversed": (wide[:5:-1, 11:3:-1], wide),
+        "transposed": (turned.T, turned),
+        "both": (wide.T[15:3:-2, 1:9], wide),
+        "slab": (slab[:, 1], slab),
+        "rows": (wide[3:9, 4:12], wide),
+        "field": (fields["b"], fields["a"]),
+    }
+
+
+@pytest.mark.parametrize("dtype", ["i4", "f8", "u1"])
+@pytest.mark.parametrize("name", strided_outs("i4"))
+def test_out_may_lie_in_memory_as_it_likes(name: str, dtype: str) -> None:
+    out, whole = strided_outs(dtype)[name]
+    assert opened(ARRAY + 1).read(out=out) is out
+    np.testing.assert_array_equal(out, (ARRAY + 1).astype(dtype))
+    # Nothing between its elements was written.
+    out[...] = 0
+    assert (whole == 0).all()
+
+
+@pytest.mark.parametrize("key", KEYS[1:], ids=str)
+def test_out_for_every_kind_of_key(key: Any) -> None:
+    expected = np.asarray(ARRAY[key])
+    wide = np.zeros((*expected.shape, 2), "f8")
+    out = wide[..., 1].transpose()
+    if out.shape != expected.shape:
+        out = wide[..., 1]
+    assert opened(ARRAY).read(key, out=out) is out
+    np.testing.assert_array_equal(out, expected)
+    assert (wide[..., 0] == 0).all()
+    swapped = np.zeros(expected.shape[::-1], "i4").T
+    opened(ARRAY).read(key, out=swapped)
+    np.testing.assert_array_equal(swapped, expected)
+
+
+@pytest.mark.parametrize(
+    ("out", "why"),
+    [
+        (np.zeros((6, 7), "i4"), "shape"),
+        (np.zeros((8, 6), "i4"), "shape"),
+        (np.zeros(48, "i4"), "shape"),
+        (np.zeros((1, 6, 8), "i4"), "shape"),
+        (np.broadcast_to(np.zeros(8, "i4"), (6, 8)), "read-only"),
+        (as_strided(np.zeros(48, "i4"), (6, 8), (0, 4), writeable=True), "overlaps"),
+        (as_strided(np.zeros(48, "i4"), (6, 8), (4, 4), writeable=True), "overlaps"),
+        (as_strided(np.zeros(48, "i4"), (6, 8), (28, 4), writeable=True), "overlaps"),
+        (as_strided(np.zeros(48, "i4"), (6, 8), (4, 2), writeable=True), "overlaps"),
+    ],
+    ids=["narrow", "turned", "flat", "more", "frozen", "zero", "sliding", "by one", "half"],
+)
+def test_an_out_that_does_not_fit_is_a_value_error(out: Values, why: str) -> None:
+    store = CountingStore(plain_store(ARRAY, (4, 3)))
+    array = gpuzarr.open_array(store)
+    store.taken()
+    with pytest.raises(ValueError, match=why):
+        array.read(out=out)
+    assert store.taken() == []
+
+
+def test_out_and_dtype_must_agree() -> None:
+    with pytest.raises(ValueError, match="dtype"):
+        opened(ARRAY).read(out=np.zeros((6, 8), "f4"), dtype="f8")
+    with pytest.raises(ValueError, match="dtype"):
+        opened(ARRAY).read(out=np.zeros((6, 8), ">i4"))
+    with pytest.raises(TypeError, match=r"numpy\.ndarray"):
+        opened(ARRAY).read(out=[[0] * 8] * 6)
+    with pytest.raises(UnsupportedError):
+        opened(ARRAY).read(out=np.zeros((6, 8), "U9"))
+
+
+def test_the_dtype_defaults_to_that_of_out() -> None:
+    out = np.zeros((6, 8), "f4")
+    opened(ARRAY).read(out=out, scale=0.5)
+    assert_same(out, ARRAY.astype("f4") * np.float32(0.5))
+    whole = np.zeros((6, 8), "i8")
+    opened(ARRAY).read(out=whole, scale=0.5)
+    assert_same(whole, np.trunc(ARRAY * 0.5).astype("i8"))
+
+
+def test_outs_of_no_elements_and_of_one() -> None:
+    array = opened(ARRAY)
+    empty = np.zeros((0, 8), "i4")
+    assert array.read(slice(3, 3), out=empty) is empty
+    one = as_strided(np.zeros(1, "i4"), (1, 1), (0, 0), writeable=True)
+    array.read((slice(2, 3), slice(2, 3)), out=one)
+    assert one[0, 0] == ARRAY[2, 2]
+
+
+def test_out_of_another_type_of_ndarray(tmp_path: Any) -> None:
+    out = np.memmap(tmp_path / "out", "i4", "w+", shape=(6, 8))
+    assert opened(ARRAY).read(out=out) is out
+    np.testing.assert_array_equal(np.fromfile(tmp_path / "out", "i4"), ARRAY.ravel())
+
+
+def test_text_into_out() -> None:
+    values = np.array([[b"a", b"bcd"], [b"", b"xyz"]], "S3")
+    stored = store_v2(values, (1, 2), fill=b"", fill_json=None)
+    out = np.zeros((2, 4), "S3")[:, ::2]
+    gpuzarr.open_array(stored.values).read(out=out)
+    np.testing.assert_array_equal(out, values)
