@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpuzarr.codecs.lower import lower
 from gpuzarr.drawing import draw_chunk_grid
-from gpuzarr.engines.choose import choose_engine
 from gpuzarr.engines.conversion import check_out, make_conversion
-from gpuzarr.errors import GpuzarrError, UnsupportedError
+from gpuzarr.errors import GpuzarrError
 from gpuzarr.explain import Explanation, explain_selection
 from gpuzarr.node import OpenOptions, load_array, load_attributes
 from gpuzarr.plan.grid import grid_axes, grid_shape, grid_sizes, grid_text
@@ -25,7 +23,7 @@ from gpuzarr.plan.selection import (
     normalize_vectorized,
 )
 from gpuzarr.read import read_selection
-from gpuzarr.source import ArraySource
+from gpuzarr.source import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -34,10 +32,14 @@ if TYPE_CHECKING:
     from gpuzarr.metadata.model import ArrayMetadata
     from gpuzarr.plan.grid import Chunks
     from gpuzarr.plan.selection import Selection
-    from gpuzarr.program import LoweredCodecs
+    from gpuzarr.source import ArraySource
     from gpuzarr.stores.store import Store
 
     Normalize = Callable[[Any, ArrayMetadata], Selection]
+
+
+LONGEST_VALUE = 200
+"""Characters of a fill value that `info` shows."""
 
 
 class Array:
@@ -63,7 +65,7 @@ class Array:
         self._store = store
         self._path = path
         self._options = options
-        self._snapshot = _Snapshot(metadata)
+        self._snapshot = Snapshot(metadata)
 
     # What the array is
 
@@ -243,7 +245,7 @@ class Array:
     def refresh(self) -> Array:
         """Read the metadata again, after a writer changed them; returns the array itself."""
         metadata = load_array(self._store, self._path, self.metadata.zarr_format)
-        self._snapshot = _Snapshot(metadata)
+        self._snapshot = Snapshot(metadata)
         return self
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:  # noqa: FBT001
@@ -280,26 +282,9 @@ class Array:
     def __reduce__(self) -> tuple[Any, ...]:
         return (Array, (self._store, self._path, self.metadata, self._options))
 
-    def _prepare(self, snapshot: _Snapshot) -> ArraySource:
+    def _prepare(self, snapshot: Snapshot) -> ArraySource:
         """Hops 2 and 3, once: the codecs lowered, the engine chosen."""
-        if snapshot.source is not None:
-            return snapshot.source
-        options = self._options
-        try:
-            codecs = snapshot.lowered()
-            engine = choose_engine(options.device, options.threads, options.memory_limit)
-            reasons = engine.unsupported(codecs.program)
-            if reasons:
-                raise UnsupportedError(
-                    f"the {engine.name} engine cannot decode this array", reasons=reasons
-                )
-            snapshot.source = ArraySource.prepare(
-                snapshot.metadata, codecs, self._store, self._path, engine, options.cache_nbytes
-            )
-        except GpuzarrError as error:
-            error.at(store=self._store.name, path=self._path)
-            raise
-        return snapshot.source
+        return snapshot.prepare(self._store, self._path, self._options)
 
     @property
     def _inner(self) -> tuple[int, ...] | None:
@@ -342,28 +327,6 @@ class Array:
             raise
 
 
-class _Snapshot:
-    """What is derived from one reading of the metadata, when it is first asked for.
-
-    `refresh` makes a new one, so that no read in another thread mixes two. Two threads may derive
-    the same at once, to no harm; a lock could be held by another thread when a process forks.
-    """
-
-    __slots__ = ("attributes", "codecs", "metadata", "source")
-
-    def __init__(self, metadata: ArrayMetadata) -> None:
-        self.metadata = metadata
-        self.attributes: Mapping[str, Any] | None = None
-        self.codecs: LoweredCodecs | None = None
-        self.source: ArraySource | None = None
-
-    def lowered(self) -> LoweredCodecs:
-        """Hop 2, once."""
-        if self.codecs is None:
-            self.codecs = lower(self.metadata)
-        return self.codecs
-
-
 class Indexer:
     """`array.oindex`, `array.vindex` or `array.blocks`: a way to index."""
 
@@ -403,7 +366,7 @@ class ArrayInfo:
             "Number of chunks": f"{array.nchunks:,}",
             "Size": f"{array.nbytes:,} bytes",
             "Codecs": ", ".join(codec.name for codec in array.metadata.codecs),
-            "Fill value": repr(array.fill_value),
+            "Fill value": repr(array.fill_value)[:LONGEST_VALUE],
         }
         if inner is not None:
             rows["Shards"] = outer

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -110,6 +110,13 @@ class _Found:
     failures: dict[int, GpuzarrError]
     validators: dict[str, Hashable]
 
+    def container_of(self, rows: NDArray[np.int64]) -> _Container:
+        """The shard that holds these chunks, which share one."""
+        head = int(rows[0])
+        return _Container(
+            self.keys[int(self.key[head])], int(self.offset[head]), int(self.nbytes[head])
+        )
+
 
 def _descend(
     source: ArraySource, layout: ShardLayout, rows: ShardRows, found: _Found, *, check_sizes: bool
@@ -119,47 +126,63 @@ def _descend(
     if not len(live):
         return
     first, group = unique_rows(rows.shard[live])
-    members = [live[some] for some in rows_of_groups(group, len(first))]
+    # Reading an index is worth a thread; looking into one that was read already is not.
+    known: list[NDArray[np.int64]] = []
+    unread: list[NDArray[np.int64]] = []
+    for some in rows_of_groups(group, len(first)):
+        chunks = live[some]
+        is_known = source.indexes.holds(*found.container_of(chunks))
+        (known if is_known else unread).append(chunks)
 
-    def narrow(some: NDArray[np.int64]) -> None:
-        head = int(some[0])
-        container = _Container(
-            found.keys[int(found.key[head])], int(found.offset[head]), int(found.nbytes[head])
-        )
-        try:
-            index = _index_of(source, layout, container, rows.counts[head])
-            inside = None if container.nbytes == WHOLE else container.nbytes
-            if check_sizes and inside is None:
-                inside = source.store.size(container.key)
-        except GpuzarrError as error:
-            found.nbytes[some] = BROKEN
-            found.failures.update(dict.fromkeys(some.tolist(), error))
-            return
-        if index is None:
-            found.nbytes[some] = MISSING
-            return
-        if index.validator is not None:
-            found.validators[container.key] = index.validator
-        mine = index.entries[rows.row[some]]
-        empty, broken = check_entries(mine, inside)
-        found.offset[some] = container.offset + mine[:, 0].astype(np.int64)
-        found.nbytes[some] = np.where(empty, MISSING, mine[:, 1].astype(np.int64))
-        found.nbytes[some[broken]] = BROKEN
-        for row, (offset, nbytes) in zip(some[broken].tolist(), mine[broken].tolist(), strict=True):
-            found.failures[row] = DecodeError(
-                f"the shard index says {nbytes} bytes at {offset}, which cannot be"
-                + (f": the shard has {inside}" if inside is not None else "")
-            )
+    def narrow(chunks: NDArray[np.int64]) -> None:
+        _narrow(source, layout, rows, found, chunks, check_sizes=check_sizes)
 
-    if len(members) < PARALLEL_INDEXES or in_worker():
-        for some in members:
-            narrow(some)
+    if len(unread) >= PARALLEL_INDEXES and not in_worker():
+        list(shared_pool().map(narrow, unread))
     else:
-        list(shared_pool().map(narrow, members))
+        known += unread
+    for chunks in known:
+        narrow(chunks)
 
 
-@dataclass(frozen=True, slots=True)
-class _Container:
+def _narrow(  # noqa: PLR0913  one step of the loop above
+    source: ArraySource,
+    layout: ShardLayout,
+    rows: ShardRows,
+    found: _Found,
+    chunks: NDArray[np.int64],
+    *,
+    check_sizes: bool,
+) -> None:
+    """Narrow the ranges of chunks that share one shard."""
+    container = found.container_of(chunks)
+    try:
+        index = _index_of(source, layout, container, rows.counts[chunks[0]])
+        inside = None if container.nbytes == WHOLE else container.nbytes
+        if check_sizes and inside is None:
+            inside = source.store.size(container.key)
+    except GpuzarrError as error:
+        found.nbytes[chunks] = BROKEN
+        found.failures.update(dict.fromkeys(chunks.tolist(), error))
+        return
+    if index is None:
+        found.nbytes[chunks] = MISSING
+        return
+    if index.validator is not None:
+        found.validators[container.key] = index.validator
+    mine = index.entries[rows.row[chunks]]
+    empty, broken = check_entries(mine, inside)
+    found.offset[chunks] = container.offset + mine[:, 0].astype(np.int64)
+    found.nbytes[chunks] = np.where(empty, MISSING, mine[:, 1].astype(np.int64))
+    found.nbytes[chunks[broken]] = BROKEN
+    for row, (offset, nbytes) in zip(chunks[broken].tolist(), mine[broken].tolist(), strict=True):
+        found.failures[row] = DecodeError(
+            f"the shard index says {nbytes} bytes at {offset}, which cannot be"
+            + (f": the shard has {inside}" if inside is not None else "")
+        )
+
+
+class _Container(NamedTuple):
     """A shard: a whole object, or a range of one."""
 
     key: str
@@ -172,7 +195,7 @@ def _index_of(
     source: ArraySource, layout: ShardLayout, container: _Container, counts: NDArray[np.int64]
 ) -> ShardIndex | None:
     """A shard's index; None when the shard is not stored."""
-    known = source.indexes.get(container.key, container.offset, container.nbytes)
+    known = source.indexes.get(*container)
     if known is not None:
         return known
     shape = (*counts.tolist(), 2)
@@ -193,7 +216,7 @@ def _index_of(
         kind = ChecksumError if error.checksum else DecodeError
         raise kind(str(error)) from error
     index = ShardIndex(np.array(table, np.uint64).reshape(-1, 2), blob.validator)
-    source.indexes.put(container.key, container.offset, container.nbytes, index)
+    source.indexes.put(*container, index)
     return index
 
 

@@ -9,18 +9,22 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from gpuzarr.codecs.lower import chunk_sizes
+from gpuzarr.codecs.lower import chunk_sizes, lower
+from gpuzarr.engines.choose import choose_engine
 from gpuzarr.engines.cpu.decoder import decode_object
 from gpuzarr.engines.cpu.step_error import StepError
-from gpuzarr.errors import ChecksumError, DecodeError
+from gpuzarr.errors import ChecksumError, DecodeError, GpuzarrError, UnsupportedError
 from gpuzarr.plan.grid import grid_axes
 from gpuzarr.plan.shard_index import ShardIndexCache, leaf_grid
 from gpuzarr.program import describe_program
 from gpuzarr.stores.decoded import DecodedObjects
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gpuzarr.engines.engine import Engine
     from gpuzarr.metadata.model import ArrayMetadata, ChunkGrid
+    from gpuzarr.node import OpenOptions
     from gpuzarr.plan.grid import GridAxis
     from gpuzarr.program import LoweredCodecs
     from gpuzarr.stores.store import Store
@@ -78,6 +82,57 @@ class ArraySource:
             store = decoded_objects(store, codecs, metadata.chunk_grid, kept)
         indexes, fill = ShardIndexCache(), fill_array(metadata)
         return cls(metadata, codecs, store, path, engine, objects, chunks, indexes, fill)
+
+
+class Snapshot:
+    """What is derived from one reading of an array's metadata, when it is first asked for.
+
+    `Array.refresh` makes a new one, so that no read in another thread mixes two. Two threads may
+    derive the same at once, to no harm; a lock could be held by another thread at a fork.
+    """
+
+    __slots__ = ("attributes", "codecs", "metadata", "source")
+
+    def __init__(self, metadata: ArrayMetadata) -> None:
+        """Nothing is derived yet."""
+        self.metadata = metadata
+        self.attributes: Mapping[str, Any] | None = None
+        self.codecs: LoweredCodecs | None = None
+        self.source: ArraySource | None = None
+
+    def lowered(self) -> LoweredCodecs:
+        """Hop 2, once.
+
+        Raises:
+            UnsupportedError: codecs that are not available.
+        """
+        if self.codecs is None:
+            self.codecs = lower(self.metadata)
+        return self.codecs
+
+    def prepare(self, store: Store, path: str, options: OpenOptions) -> ArraySource:
+        """Hops 2 and 3, once: the codecs lowered, the engine chosen.
+
+        Raises:
+            UnsupportedError: codecs or an engine that are not available, or do not fit.
+        """
+        if self.source is not None:
+            return self.source
+        try:
+            codecs = self.lowered()
+            engine = choose_engine(options.device, options.threads, options.memory_limit)
+            reasons = engine.unsupported(codecs.program)
+            if reasons:
+                raise UnsupportedError(
+                    f"the {engine.name} engine cannot decode this array", reasons=reasons
+                )
+            self.source = ArraySource.prepare(
+                self.metadata, codecs, store, path, engine, options.cache_nbytes
+            )
+        except GpuzarrError as error:
+            error.at(store=store.name, path=path)
+            raise
+        return self.source
 
 
 def fill_array(metadata: ArrayMetadata) -> np.ndarray[Any, Any]:

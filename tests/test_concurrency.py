@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
 GZIP = {"name": "gzip", "configuration": {"level": 1}}
 BIG = np.arange(600 * 600, dtype="i4").reshape(600, 600)
-LIMIT_S = 100
-"""Seconds after which a child process is taken for hung."""
+LIMIT_S = 100  # seconds after which a child process is taken for hung
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 
@@ -51,8 +50,9 @@ def test_many_threads_read_one_array(threads: int) -> None:
     keys: list[Any] = [..., (slice(100, 500), 7), ([599, 0, 300],), (slice(None, None, -9),)]
     expected = [np.ascontiguousarray(BIG[key]) for key in keys]
     with ThreadPoolExecutor(8) as pool:
-        for number, result in enumerate(pool.map(lambda i: array[keys[i % 4]], range(64))):
-            assert_result(result, expected[number % 4])
+        results = pool.map(array.__getitem__, keys * 16)
+        for result, right in zip(results, expected * 16, strict=True):
+            assert_result(result, right)
 
 
 def test_many_threads_open_and_read_shards() -> None:
@@ -216,14 +216,13 @@ from tests.stored import RegularGrid, Sharding, store_v3
 """
 
 
-def run_python(code: str, **arguments: Any) -> subprocess.CompletedProcess[str]:
+def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a program that uses the tests' helpers; a hang is an error."""
     return subprocess.run(  # noqa: PLW1510  the callers look
-        [sys.executable, "-c", SETUP + code],
+        [sys.executable, "-c", SETUP + code, *arguments],
         capture_output=True,
         text=True,
         timeout=LIMIT_S,
-        **arguments,
     )
 
 
@@ -269,12 +268,7 @@ def test_arrays_work_in_a_forked_child(tmp_path: Path, busy: bool) -> None:  # n
     write_files(tmp_path, big_store())
     attempts = 6 if busy else 2
     code = FORK.format(busy=busy, attempts=attempts, exits=not busy)
-    done = subprocess.run(  # noqa: PLW1510
-        [sys.executable, "-c", SETUP + code, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-    )
+    done = run_python(code, str(tmp_path))
     assert done.stdout == f"{[0] * attempts}\n", done.stderr
 
 

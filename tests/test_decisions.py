@@ -1,8 +1,8 @@
 """Points of ARCHITECTURE.md 2a that no other test holds to: codecs around shards, results, writers
-beside the reader, devices, memory, portability.
+beside the reader, devices, portability.
 
-The others: 2a.3 tests/engines/cpu/test_damage.py, 2a.6 and 2a.7 tests/test_conversion.py, 2a.9
-tests/test_counters.py, 2a.11 tests/stores/test_local_links.py, 2a.12 (fork)
+The others: 2a.3 tests/engines/cpu/test_damage.py, 2a.6 tests/test_conversion.py, 2a.7
+tests/test_out.py, 2a.9 tests/test_counters.py, 2a.11 tests/stores/test_local_links.py, 2a.12 (fork)
 tests/test_concurrency.py.
 """
 
@@ -273,96 +273,7 @@ def test_a_shard_that_keeps_changing_is_an_error_and_never_data() -> None:
         array[...]
 
 
-# Memory
-
-
-def test_a_result_that_cannot_be_is_refused_before_memory_is_taken() -> None:
-    side = 2**40
-    array = gpuzarr.open_array({"zarr.json": encoded(v3_metadata((side, side), (1000, 1000)))})
-    for key in (..., (slice(None), slice(None, 2**20)), slice(None, None, -1)):
-        with pytest.raises(gpuzarr.MemoryLimitError) as raised:
-            array[key]
-        assert isinstance(raised.value, MemoryError)
-        assert raised.value.path == ""
-    assert array[5, 5] == 0
-
-
-@pytest.mark.parametrize("codecs", [("bytes",), ("bytes", GZIP)], ids=["plain", "gzip"])
-def test_a_chunk_that_cannot_be_is_refused_before_memory_is_taken(codecs: Any) -> None:
-    document = v3_metadata((2**60,), (2**60,), codecs=codecs)
-    array = gpuzarr.open_array({"zarr.json": encoded(document), "c/0": compress(b"abcd")})
-    with pytest.raises((gpuzarr.MemoryLimitError, gpuzarr.DecodeError)):
-        array[:3]
-    assert gpuzarr.open_array({"zarr.json": encoded(document)})[2**59] == 0
-
-
-def test_memory_limit_is_a_limit() -> None:
-    values = plain_store(
-        np.ones((64, 4096), "u1"), (16, 4096), encode=compress, codecs=("bytes", GZIP)
-    )
-    array = gpuzarr.open_array(values, memory_limit=1 << 20)
-    assert_result(array[...], np.ones((64, 4096), "u1"))
-    small = gpuzarr.open_array(values, memory_limit=1 << 10)
-    with pytest.raises(gpuzarr.MemoryLimitError, match="memory_limit"):
-        small[...]
-
-
-MEASURE = """
-import resource, sys, zlib
-import numpy as np
-import gpuzarr
-from tests.arrays import encoded, v3_metadata
-
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * {unit}
-
-def gzip(data):
-    compressor = zlib.compressobj(1, wbits=31)
-    return compressor.compress(data) + compressor.flush()
-
-shape, chunks, key, threads = {case}
-codec = {{"name": "gzip", "configuration": {{"level": 1}}}}
-document = v3_metadata(shape, chunks, data_type="uint8", codecs=("bytes", codec))
-chunk = gzip(bytes(int(np.prod(chunks))))
-
-class Same(dict):
-    def __missing__(self, key):
-        if key.startswith("c/"):
-            return chunk
-        raise KeyError(key)
-
-values = Same()
-values["zarr.json"] = encoded(document)
-array = gpuzarr.open_array(values, threads=threads)
-array[0, :10]
-before = peak()
-result = array[key]
-used = peak() - before
-assert not result.any()
-print(used - result.nbytes)
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no resource module")
-@pytest.mark.parametrize(
-    ("shape", "chunks", "key", "threads", "most"),
-    [
-        # Chunks that go straight into the output, and chunks that are copied there.
-        ((192, 1 << 20), (1, 1 << 20), "...", None, 64 << 20),
-        ((192, 1 << 20), (1, 1 << 20), "(slice(None), slice(1, None))", None, 64 << 20),
-        # Large chunks: one a thread, encoded (little) and decoded.
-        ((6, 40 << 20), (1, 40 << 20), "(slice(None), slice(1, None))", 2, 2 * (42 << 20)),
-    ],
-    ids=["straight", "copied", "large"],
-)
-def test_the_peak_of_a_full_read(
-    shape: tuple[int, ...], chunks: tuple[int, ...], key: str, threads: int | None, most: int
-) -> None:
-    """Output and 64 MiB, or one chunk a thread; what a read keeps too long would be 192 MiB."""
-    case = f"({shape}, {chunks}, {key}, {threads})"
-    unit = 1 if sys.platform == "darwin" else 1024
-    found = run(MEASURE.format(unit=unit, case=case))
-    assert int(found) < most
+# 15. Portability
 
 
 def run(code: str) -> str:
@@ -372,9 +283,6 @@ def run(code: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-# 15. Portability
 
 
 PORTABLE = """

@@ -168,6 +168,10 @@ class ShardIndexCache:
                 self._indexes.move_to_end((key, offset, nbytes))
             return index
 
+    def holds(self, key: str, offset: int, nbytes: int) -> bool:
+        """Whether the index of the shard in this range is known."""
+        return (key, offset, nbytes) in self._indexes
+
     def put(self, key: str, offset: int, nbytes: int, index: ShardIndex) -> None:
         """Remember an index, unless it alone is above the limit."""
         with self._guard():

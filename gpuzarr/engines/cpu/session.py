@@ -10,7 +10,7 @@ import threading
 from concurrent.futures import FIRST_COMPLETED, wait
 from typing import TYPE_CHECKING
 
-from gpuzarr.engines.cpu.pool import in_worker, shared_pool
+from gpuzarr.engines.cpu.pool import cpu_count, in_worker, shared_pool
 from gpuzarr.engines.cpu.scatter import piece_writers
 from gpuzarr.engines.cpu.task import BatchTask
 from gpuzarr.errors import (
@@ -122,8 +122,9 @@ class CpuSession:
                 self._wait_for_one()
             task()
             return
-        # One task more than threads, so that none waits for work; in flight means in memory.
-        while len(self._running) > at_once:
+        # Where the pool itself is the bound, one task more, so that no thread waits for work.
+        most = at_once + (at_once >= cpu_count())
+        while len(self._running) >= most:
             self._wait_for_one()
         self._running.add(shared_pool().submit(task))
 
