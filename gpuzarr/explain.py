@@ -22,6 +22,16 @@ if TYPE_CHECKING:
     from gpuzarr.plan.selection import Selection
     from gpuzarr.source import ArraySource
 
+NOTED_WASTE = 4.0
+"""Bytes decoded for each needed, from which on `explain` says so..."""
+NOTED_NBYTES = 1 << 20
+"""... where at least this many are decoded."""
+NOTED_REQUESTS = 1000
+"""Requests from which on their size matters."""
+SMALL_REQUEST_NBYTES = 1 << 14
+NOTED_CHUNK_NBYTES = 1 << 26
+"""Decoded bytes of a single chunk that are worth more than one thread."""
+
 ASKED_OBJECTS = 256
 """Objects whose size is asked of the store; of more, the sizes are an estimate by these."""
 
@@ -104,17 +114,17 @@ def explain_selection(source: ArraySource, selection: Selection) -> Explanation:
         reverse=True,
     )
     filled = sum(len(pieces) for pieces in session.filled)
-    stored, sizes = _sizes(source, session)
-    missing = filled + stored["missing"]
+    absent, sizes = _sizes(source, session)
+    missing = filled + absent
     objects = {key for batch in session.batches for key in batch.requests.keys}
     decoded = sum(int(batch.chunks.decoded_nbytes.sum()) for batch in session.batches)
-    return Explanation(
+    report = Explanation(
         array=f"{source.path or '/'} in {source.store.name}",
         shape=selection.shape,
         needed_nbytes=selection.size * source.metadata.data_type.dtype.itemsize,
         chunks=plan.nchunks,
         missing_chunks=missing,
-        objects=len(objects) - stored["missing"],
+        objects=len(objects) - absent,
         requests=sum(len(batch.requests) for batch in session.batches),
         fetched_nbytes=sizes,
         decoded_nbytes=decoded,
@@ -122,11 +132,18 @@ def explain_selection(source: ArraySource, selection: Selection) -> Explanation:
         scratch_nbytes=sum(work[: limits.parallel]),
         engine=source.engine.name,
         steps=tuple(map(describe_step, program.steps)),
-        notes=(*_notes(source, plan.nchunks, missing, keys), *_damage(session.failures)),
+        notes=(),
     )
+    notes = (
+        *source.notes,
+        *_damage(session.failures),
+        *_all_fill(source, report, keys),
+        *_slow(source, report),
+    )
+    return replace(report, notes=notes)
 
 
-def _sizes(source: ArraySource, session: RecordingSession) -> tuple[dict[str, int], int | None]:
+def _sizes(source: ArraySource, session: RecordingSession) -> tuple[int, int | None]:
     """How many objects are missing, and the encoded bytes of the others."""
     total = 0
     whole: list[str] = []
@@ -139,15 +156,40 @@ def _sizes(source: ArraySource, session: RecordingSession) -> tuple[dict[str, in
     sizes = [source.store.size(key) for key in whole[:ASKED_OBJECTS]]
     known = [size for size in sizes if size is not None]
     if not whole:
-        return {"missing": 0}, total
+        return 0, total
     share = len(whole) / len(sizes)
     missing = round((len(sizes) - len(known)) * share)
-    return {"missing": missing}, total + round(sum(known) * share)
+    return missing, total + round(sum(known) * share)
 
 
-def _notes(source: ArraySource, chunks: int, missing: int, keys: Sequence[str]) -> Iterable[str]:
-    yield from source.notes
-    if chunks and missing == chunks:
+def _slow(source: ArraySource, report: Explanation) -> Iterable[str]:
+    """Why a read takes longer than its result is large."""
+    if report.decode_waste >= NOTED_WASTE and report.decoded_nbytes >= NOTED_NBYTES:
+        yield (
+            f"{report.decode_waste:.0f} bytes are decoded for each that is needed, since chunks are"
+            f" decoded whole and have shape {_chunk_shape(source)}; one larger read that is cut in"
+            " memory costs less than many of these"
+        )
+    if report.requests >= NOTED_REQUESTS and report.fetched_nbytes is not None:
+        average = report.fetched_nbytes // report.requests
+        if average <= SMALL_REQUEST_NBYTES:
+            yield (
+                f"a request brings {average:,} bytes on average, so finding chunks costs more than"
+                " decoding them; larger chunks, or shards, read faster"
+            )
+    if report.chunks == 1 and report.decoded_nbytes >= NOTED_CHUNK_NBYTES:
+        yield "the read is one large chunk, which one thread decodes while the others wait"
+
+
+def _chunk_shape(source: ArraySource) -> tuple[int, ...]:
+    """The shape of the array's first chunk."""
+    first = np.zeros(1, np.int64)
+    return tuple(int(axis.size_of(first)[0]) for axis in source.chunks)
+
+
+def _all_fill(source: ArraySource, report: Explanation, keys: Sequence[str]) -> Iterable[str]:
+    """Why every value is the fill value."""
+    if report.chunks and report.missing_chunks == report.chunks:
         yield f"no chunk is stored, so every value is the fill value; looked for {', '.join(keys)}"
         other = _other_separator(source, keys)
         if other:

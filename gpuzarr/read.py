@@ -42,6 +42,9 @@ NEVER_JOIN = -(1 << 62)
 SHOWN_KEYS = 3
 """Objects that are named when none was found."""
 
+SLOW_SECONDS = 10.0
+"""A read that takes longer says, at INFO, where to look for the reason."""
+
 AHEAD = 2
 """Batches whose reads are started before the one being decoded."""
 
@@ -85,8 +88,11 @@ def read_selection(
         missing = _read_blocks(source, plan.blocks(), outputs, stopped, careful=True)
     if not shares:
         out[...] = view.reshape(selection.shape)
-    milliseconds = 1e3 * (time.perf_counter() - began)
-    engine_log.debug("finish: %d bytes in %.2f ms", out.nbytes, milliseconds)
+    seconds = time.perf_counter() - began
+    engine_log.debug("finish: %d bytes in %.2f ms", out.nbytes, 1e3 * seconds)
+    if seconds > SLOW_SECONDS:
+        message = "this read of %s took %.0f s; array.explain(key) tells what it did"
+        array_log.info(message, source.path or "/", seconds)
     if missing == plan.nchunks > 0:
         _tell_all_missing(source, plan)
     return out

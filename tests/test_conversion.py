@@ -1,4 +1,4 @@
-"""`dtype=`, `scale=` and `offset=`: ARCHITECTURE.md 2a.6, bit for bit."""
+"""`dtype=`, `scale=` and `offset=`, bit for bit."""
 
 from __future__ import annotations
 

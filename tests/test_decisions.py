@@ -1,9 +1,9 @@
-"""Points of ARCHITECTURE.md 2a that no other test holds to: codecs around shards, results, writers
+"""Decisions of the design that no other test holds to: codecs around shards, results, writers
 beside the reader, devices, portability.
 
-The others: 2a.3 tests/engines/cpu/test_damage.py, 2a.6 tests/test_conversion.py, 2a.7
-tests/test_out.py, 2a.9 tests/test_counters.py, 2a.11 tests/stores/test_local_links.py, 2a.12 (fork)
-tests/test_concurrency.py.
+The others: damage in tests/engines/cpu/test_damage.py, conversions in tests/test_conversion.py,
+`out=` in tests/test_out.py, requests in tests/test_counters.py, symbolic links in
+tests/stores/test_local_links.py, forks in tests/test_concurrency.py.
 """
 
 from __future__ import annotations

@@ -138,3 +138,15 @@ def test_notes_name_damage() -> None:
     (note,) = report.notes
     assert note.startswith("12 chunks cannot be found")
     assert "c/0/0" in note
+
+
+def test_notes_tell_why_a_read_is_slow() -> None:
+    wide = np.zeros((1024, 1024), np.int32)
+    report = gpuzarr.open_array(plain_store(wide, (1024, 1024))).explain((0, slice(None)))
+    assert any("1024 bytes are decoded for each" in note for note in report.notes)
+    assert any("(1024, 1024)" in note for note in report.notes)
+    many = gpuzarr.open_array(plain_store(np.zeros(1200, np.int32), (1,))).explain()
+    assert any("a request brings 4 bytes" in note for note in many.notes)
+    large = np.zeros(1 << 26, np.int8)
+    one = gpuzarr.open_array(plain_store(large, large.shape)).explain()
+    assert any("one large chunk" in note for note in one.notes)

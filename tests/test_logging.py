@@ -153,3 +153,15 @@ def test_other_reads_say_nothing(
 ) -> None:
     gpuzarr.open_array(make(), path="a/b")[key]
     assert told(log) == []
+
+
+def test_a_slow_read_says_where_to_look(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    array = gpuzarr.open_array(plain_store(np.arange(4, dtype=np.int32), (2,)))
+    with caplog.at_level(logging.INFO, "gpuzarr"):
+        assert len(array[...]) == 4
+        assert not caplog.records
+        monkeypatch.setattr("gpuzarr.read.SLOW_SECONDS", -1.0)
+        assert len(array[...]) == 4
+    assert "explain(key)" in caplog.text

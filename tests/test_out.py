@@ -1,4 +1,4 @@
-"""`out=`: where a read may write, and what is refused; ARCHITECTURE.md 2a.7."""
+"""`out=`: where a read may write, and what is refused."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_out_and_dtype_must_agree() -> None:
         opened(ARRAY).read(out=np.zeros((6, 8), "f4"), dtype="f8")
     with pytest.raises(ValueError, match="dtype"):
         opened(ARRAY).read(out=np.zeros((6, 8), ">i4"))
-    with pytest.raises(TypeError, match=r"numpy\.ndarray"):
+    with pytest.raises(ValueError, match=r"numpy\.ndarray"):
         opened(ARRAY).read(out=[[0] * 8] * 6)
     with pytest.raises(UnsupportedError):
         opened(ARRAY).read(out=np.zeros((6, 8), "U9"))

@@ -186,11 +186,11 @@ def check_out(out: Any, shape: tuple[int, ...], conversion: Conversion) -> None:
     """Refuse an `out` that a result of this shape does not fit exactly.
 
     Raises:
-        TypeError: not an array of this device.
         ValueError: wrong shape or dtype, read-only, or overlapping itself.
     """
     if not isinstance(out, np.ndarray):
-        raise TypeError(f"out= must be a numpy.ndarray on this device, not {type(out).__name__}")
+        found = type(out).__name__
+        raise ValueError(f"out= must be a numpy.ndarray, not {found}")  # noqa: TRY004  as for its shape
     if out.shape != shape:
         raise ValueError(f"out= has shape {out.shape}, but the selection has {shape}")
     if out.dtype != conversion.result:

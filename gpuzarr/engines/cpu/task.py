@@ -167,21 +167,27 @@ class BatchTask:
         straight = not self._program.steps and len(writers) == 1
         held: int = -1
         data: memoryview | None = None
+        failure: GpuzarrError | None = None
 
-        def encoded(row: int) -> memoryview | None:
-            nonlocal held, data
-            wanted = request[row]
-            if wanted != held:
-                held = -1  # until the read has worked
-                place = writers[0].place(row) if straight and nbytes[row] == WHOLE else None
-                blob = result(wanted, scratch.allocate if place is None else _into(place, scratch))
-                if blob is None:
-                    data = None
-                else:
+        def fetch(row: int) -> None:
+            nonlocal held, data, failure
+            held, data, failure = request[row], None, None
+            place = writers[0].place(row) if straight and nbytes[row] == WHOLE else None
+            allocate = scratch.allocate if place is None else _into(place, scratch)
+            try:
+                blob = result(held, allocate)
+                if blob is not None:
                     data = blob.data
                     if batch.requests.validators:
-                        self._check_validator(wanted, blob.validator)
-                held = wanted
+                        self._check_validator(held, blob.validator)
+            except GpuzarrError as error:
+                failure = error
+
+        def encoded(row: int) -> memoryview | None:
+            if request[row] != held:
+                fetch(row)
+            if failure is not None:  # of the request that this chunk shares with others
+                raise failure
             if nbytes[row] == WHOLE:
                 return data
             if data is None:
