@@ -1,4 +1,4 @@
-"""Read Zarr arrays, v2 and v3, into GPU memory or NumPy, through the same code.
+"""Read Zarr arrays, v2 and v3, into NumPy, by a design that serves GPUs as well.
 
     import gpuzarr
 

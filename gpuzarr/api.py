@@ -56,9 +56,10 @@ def open(store: StoreLike, **arguments: Unpack[OpenArguments]) -> Array | Group:
 
             path: the node's path inside the store; default the root.
             device: where results live: "cpu" (NumPy), "cuda" or "cuda:N" (CuPy), or "auto" (the
-                default) for CUDA where it can be used, else CPU.
-            decode: where chunks are decoded for a CUDA result: "auto", "device" or "host".
-            io: how bytes reach a CUDA device: "auto", "kvikio" or "pinned".
+                default) for CUDA where it can be used, else CPU. This version has no CUDA engine.
+            decode: where chunks are decoded for a CUDA result: "auto", "device" or "host"; without
+                meaning for results on the CPU.
+            io: how bytes reach a CUDA device: "auto", "kvikio" or "pinned"; as above.
             memory_limit: bytes that a read may hold beyond its output; default 64 MiB, or one chunk
                 a thread where that is more.
             consolidated: use consolidated metadata: "auto" where there are some, True to insist,
@@ -112,11 +113,11 @@ def _open(store: StoreLike, arguments: OpenArguments, kind: Kind | None) -> Arra
         device=arguments.get("device", "auto"),
         decode=arguments.get("decode", "auto"),
         io=arguments.get("io", "auto"),
-        memory_limit=arguments.get("memory_limit"),
+        memory_limit=_as_int(arguments.get("memory_limit")),
         consolidated=arguments.get("consolidated", "auto"),
         zarr_format=arguments.get("zarr_format"),
-        threads=arguments.get("threads"),
-        cache_nbytes=arguments.get("cache_nbytes"),
+        threads=_as_int(arguments.get("threads")),
+        cache_nbytes=_as_int(arguments.get("cache_nbytes")),
     )
     opened, inside = open_store(
         store,
@@ -146,6 +147,11 @@ def _open(store: StoreLike, arguments: OpenArguments, kind: Kind | None) -> Arra
     return make_node(opened, path, metadata, options)
 
 
+def _as_int(number: int | None) -> int | None:
+    """NumPy's integers are as wide as they are; Python's never overflow."""
+    return None if number is None else int(number)
+
+
 def _check_arguments(arguments: OpenArguments) -> None:
     """Refuse what is misspelled or has no meaning, before anything is opened.
 
@@ -168,5 +174,7 @@ def _check_arguments(arguments: OpenArguments) -> None:
             raise ValueError(f"{name}={value!r}: choose from {', '.join(map(repr, allowed))}")
     for name, least in _LEAST.items():
         number = arguments.get(name)
-        if number is not None and (not isinstance(number, Integral) or number < least):
+        if number is None:
+            continue
+        if isinstance(number, bool) or not isinstance(number, Integral) or number < least:
             raise ValueError(f"{name}={number!r}: an integer from {least}, or None for the default")

@@ -12,7 +12,7 @@ import numpy as np
 
 from gpuzarr.drawing import draw_chunk_grid
 from gpuzarr.engines.conversion import check_out, make_conversion
-from gpuzarr.errors import GpuzarrError
+from gpuzarr.errors import GpuzarrError, MemoryLimitError
 from gpuzarr.explain import Explanation, explain_selection
 from gpuzarr.node import OpenOptions, load_array, load_attributes
 from gpuzarr.plan.grid import grid_axes, grid_shape, grid_sizes, grid_text
@@ -177,19 +177,19 @@ class Array:
         return self._read(_normalize, key)
 
     @property
-    def oindex(self) -> Indexer:
+    def oindex(self) -> IndexingMethod:
         """Orthogonal indexing: each dimension by an integer, a slice, a list or a mask."""
-        return Indexer(self, lambda key, of: normalize_orthogonal(key, of.shape))
+        return IndexingMethod(self, lambda key, of: normalize_orthogonal(key, of.shape))
 
     @property
-    def vindex(self) -> Indexer:
+    def vindex(self) -> IndexingMethod:
         """Coordinate indexing: lists that are walked together, or a mask of the array's shape."""
-        return Indexer(self, lambda key, of: normalize_vectorized(key, of.shape))
+        return IndexingMethod(self, lambda key, of: normalize_vectorized(key, of.shape))
 
     @property
-    def blocks(self) -> Indexer:
+    def blocks(self) -> IndexingMethod:
         """Whole stored objects (chunks, or shards) by their position in the grid."""
-        return Indexer(self, _normalize_blocks)
+        return IndexingMethod(self, _normalize_blocks)
 
     def read(
         self,
@@ -325,9 +325,12 @@ class Array:
         except GpuzarrError as error:
             error.at(store=self._store.name, path=self._path)
             raise
+        except MemoryError as error:
+            message = f"there is not enough memory for this selection: {error}"
+            raise MemoryLimitError(message, store=self._store.name, path=self._path) from error
 
 
-class Indexer:
+class IndexingMethod:
     """`array.oindex`, `array.vindex` or `array.blocks`: a way to index."""
 
     def __init__(self, array: Array, normalize: Normalize) -> None:

@@ -75,8 +75,8 @@ class GpuzarrError(Exception):
 def _restore(
     cls: type[GpuzarrError], args: tuple[object, ...], state: dict[str, object]
 ) -> GpuzarrError:
-    """Rebuild a pickled error without calling the constructor of its class."""
-    error = cls.__new__(cls, *args)
+    """Rebuild a pickled error, whose message is complete already."""
+    error = cls("")
     error.args = args
     error.__dict__.update(state)
     return error

@@ -60,7 +60,8 @@ class Explanation:
     """Bytes that decoding gives; more than `needed_nbytes` where chunks are only partly needed."""
     batches: int
     scratch_nbytes: int
-    """Most memory held beyond the result: the largest batches that run at once."""
+    """Memory held beyond the result, about: the largest chunk, encoded and decoded, for each batch
+    that runs at once."""
     engine: str
     steps: tuple[str, ...]
     """How a chunk is decoded, in order."""
@@ -106,18 +107,18 @@ def explain_selection(source: ArraySource, selection: Selection) -> Explanation:
         read_pieces(dry, chunks, pieces, session)
         if not keys:
             keys = object_keys(source, chunks.coords[:3])
-    work = sorted(
-        (
-            int(b.chunks.decoded_nbytes.sum() + np.maximum(b.nbytes, 0).sum())
-            for b in session.batches
-        ),
-        reverse=True,
+    largest = max(
+        (int((b.chunks.decoded_nbytes + np.maximum(b.nbytes, 0)).max()) for b in session.batches),
+        default=0,
     )
     filled = sum(len(pieces) for pieces in session.filled)
     absent, sizes = _sizes(source, session)
     missing = filled + absent
     objects = {key for batch in session.batches for key in batch.requests.keys}
     decoded = sum(int(batch.chunks.decoded_nbytes.sum()) for batch in session.batches)
+    fetched = sum(len(batch.chunks) for batch in session.batches)
+    if absent:  # each object is a chunk then
+        decoded = decoded * (fetched - absent) // fetched
     report = Explanation(
         array=f"{source.path or '/'} in {source.store.name}",
         shape=selection.shape,
@@ -129,13 +130,12 @@ def explain_selection(source: ArraySource, selection: Selection) -> Explanation:
         fetched_nbytes=sizes,
         decoded_nbytes=decoded,
         batches=len(session.batches),
-        scratch_nbytes=sum(work[: limits.parallel]),
+        scratch_nbytes=largest * min(limits.parallel, len(session.batches)),
         engine=source.engine.name,
         steps=tuple(map(describe_step, program.steps)),
         notes=(),
     )
     notes = (
-        *source.notes,
         *_damage(session.failures),
         *_all_fill(source, report, keys),
         *_slow(source, report),
@@ -170,8 +170,9 @@ def _slow(source: ArraySource, report: Explanation) -> Iterable[str]:
             f" decoded whole and have shape {_chunk_shape(source)}; one larger read that is cut in"
             " memory costs less than many of these"
         )
-    if report.requests >= NOTED_REQUESTS and report.fetched_nbytes is not None:
-        average = report.fetched_nbytes // report.requests
+    there = report.requests - (report.missing_chunks if source.codecs.shard is None else 0)
+    if there >= NOTED_REQUESTS and report.fetched_nbytes is not None:
+        average = report.fetched_nbytes // there
         if average <= SMALL_REQUEST_NBYTES:
             yield (
                 f"a request brings {average:,} bytes on average, so finding chunks costs more than"

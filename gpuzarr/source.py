@@ -56,8 +56,6 @@ class ArraySource:
     indexes: ShardIndexCache
     fill: np.ndarray[Any, Any]
     """() the fill value."""
-    notes: tuple[str, ...] = ()
-    """What `explain` says about the choices made when the array was opened."""
     told: set[str] = field(default_factory=set)
     """What was logged already and is worth saying once."""
 
@@ -97,7 +95,7 @@ class Snapshot:
         """Nothing is derived yet."""
         self.metadata = metadata
         self.attributes: Mapping[str, Any] | None = None
-        self.codecs: LoweredCodecs | None = None
+        self.codecs: LoweredCodecs | GpuzarrError | None = None
         self.source: ArraySource | None = None
 
     def lowered(self) -> LoweredCodecs:
@@ -107,7 +105,12 @@ class Snapshot:
             UnsupportedError: codecs that are not available.
         """
         if self.codecs is None:
-            self.codecs = lower(self.metadata)
+            try:
+                self.codecs = lower(self.metadata)
+            except GpuzarrError as error:
+                self.codecs = error
+        if isinstance(self.codecs, GpuzarrError):
+            raise self.codecs
         return self.codecs
 
     def prepare(self, store: Store, path: str, options: OpenOptions) -> ArraySource:

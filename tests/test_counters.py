@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 import gpuzarr
+from gpuzarr.codecs.lower import lower
 from gpuzarr.engines.recording import RecordingEngine
+from gpuzarr.metadata.v3 import parse_array
 from gpuzarr.plan.batches import BatchLimits, make_batches
 from gpuzarr.plan.chunk_table import plan_chunks
 from gpuzarr.plan.grid import RegularAxis
@@ -21,6 +23,9 @@ from gpuzarr.plan.ranges import ByteRanges
 from gpuzarr.plan.selection import normalize_selection
 from gpuzarr.plan.shard_index import shard_rows
 from gpuzarr.program import DecodeProgram, Layout, ShardLayout
+from gpuzarr.read import read_pieces
+from gpuzarr.source import ArraySource
+from gpuzarr.stores.memory import MappingStore
 from tests.arrays import CountingStore, encoded, plain_store, sharded_store, v3_metadata
 
 if TYPE_CHECKING:
@@ -253,3 +258,38 @@ def test_a_replaced_shard_is_noticed_and_read_again() -> None:
 def _gzip(data: bytes) -> bytes:
     compressor = zlib.compressobj(wbits=31)
     return compressor.compress(data) + compressor.flush()
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_read_makes_as_many_calls_for_many_chunks_as_for_few(*, sharded: bool) -> None:
+    """Hops 4 to 7 together, for chunks in objects of their own and for chunks in four shards."""
+
+    def read(n: int) -> Callable[[], None]:
+        values = np.zeros(4 * n, np.int32)
+        if sharded:
+            index = np.stack([np.arange(n) * 4, np.full(n, 4)], axis=-1).astype("<u8").tobytes()
+            store = sharded_store(values[:0], (n,), (1,))
+            document = json.loads(store["zarr.json"])
+            document["shape"] = [4 * n]
+            store = {f"c/{i}": bytes(4 * n) + index for i in range(4)}
+        else:
+            document, store = v3_metadata((4 * n,), (1,)), {}
+        metadata = parse_array(document)
+        limits = BatchLimits(1 << 60, 1, 0, least_nbytes=1 << 60)
+        source = ArraySource.prepare(
+            metadata, lower(metadata), MappingStore(store), "", RecordingEngine(limits)
+        )
+
+        def work() -> None:
+            session = source.engine.begin(())
+            selection = normalize_selection(..., metadata.shape)
+            for chunks, pieces in plan_chunks(selection, source.chunks, 4).blocks():
+                read_pieces(source, chunks, pieces, session)
+            session.finish()
+
+        work()  # imports, caches, and the shards' indexes
+        return work
+
+    few, many = calls(read(250)), calls(read(25_000))
+    # Keys of unsharded chunks are made by columns: a join for each, in C.
+    assert many - few <= (100_000 - 1_000 if not sharded else 0)

@@ -108,7 +108,8 @@ class Screen:
         with self._out.capture() as captured:
             self._out.print(table, soft_wrap=False, crop=False)
         # rich fills each row up to the table's width; nobody wants those spaces in a file.
-        lines = (line.rstrip() for line in captured.get().splitlines())
+        text = captured.get().encode("utf-8", "backslashreplace").decode()  # odd file names
+        lines = (line.rstrip() for line in text.splitlines())
         sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 

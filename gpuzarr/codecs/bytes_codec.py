@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -153,8 +154,8 @@ def categorize(chain: Chain, configuration: Mapping[str, Any]) -> None:
     encoded = take_dtype(codec, configuration, "astype", np.dtype("u1"))
     name = configuration.get("dtype")
     try:
-        decoded = np.dtype(name)
-    except TypeError:
+        decoded = np.dtype(str(name))
+    except (TypeError, ValueError):
         malformed(codec, f"'dtype' is not a NumPy dtype: {name!r}")
     if decoded.kind not in "UO":
         malformed(codec, f"'dtype' must be strings or objects, not {name!r}")
@@ -182,6 +183,17 @@ def number_compressor(name: str) -> Callable[[Chain, Mapping[str, Any]], None]:
     return lower_number_compressor
 
 
+def _take_float(codec: str, configuration: Mapping[str, Any], key: str) -> float:
+    """A finite number of a configuration."""
+    try:
+        value = float(take_number(codec, configuration, key))
+    except OverflowError:
+        value = math.inf
+    if not math.isfinite(value):
+        malformed(codec, f"{key!r} must be a finite number, not {configuration.get(key)!r:.40}")
+    return value
+
+
 def zfp(chain: Chain, configuration: Mapping[str, Any]) -> None:
     """v3 `zfp`: a zfp stream without a header, so its parameters and the shape are needed."""
     codec, dtype = "zfp", chain.dtype
@@ -191,7 +203,7 @@ def zfp(chain: Chain, configuration: Mapping[str, Any]) -> None:
         if mode == "expert" or key == "precision":
             settings[key] = take_int(codec, configuration, key)
         else:
-            settings[key] = float(take_number(codec, configuration, key))
+            settings[key] = _take_float(codec, configuration, key)
     if dtype.name not in ("int32", "int64", "float32", "float64"):
         # zfp has no unsigned types; how uint32 maps onto int32 is not the same in all writers.
         chain.refuse(f"codec 'zfp' is supported for int32, int64, float32, float64, not {dtype}")

@@ -18,9 +18,6 @@ from gpuzarr.errors import SelectionError, UnsupportedError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-NUMERIC = "biufcV"
-"""Kinds that can be converted; V holds ml_dtypes' numbers besides raw and structured types."""
-
 _SMALL_INTEGER_NBYTES = 2
 
 
@@ -66,14 +63,21 @@ def make_conversion(
         return Conversion(
             stored,
             dtype,
-            None if scale is None else float(scale),
-            None if offset is None else float(offset),
+            _as_float("scale", scale),
+            _as_float("offset", offset),
             field,
         )
     what = "scaled" if scaled else f"converted to {dtype}"
     raise UnsupportedError(
         f"values of type {stored} cannot be {what} while they are read; read them as they are"
     )
+
+
+def _as_float(name: str, value: float | None) -> float | None:
+    try:
+        return None if value is None else float(value)
+    except OverflowError:
+        raise ValueError(f"{name}= does not fit into a float") from None
 
 
 def is_number(dtype: np.dtype[Any]) -> bool:

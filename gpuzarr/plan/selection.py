@@ -16,6 +16,7 @@ Rules: `[]` follows NumPy, `oindex`, `vindex` and `blocks` follow zarr-python.
 from __future__ import annotations
 
 import operator
+import reprlib
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gpuzarr.plan.grid import GridAxis
+
+MOST_DIMENSIONS = 64
+"""NumPy's limit; before NumPy 2 it is 32, and NumPy itself says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,13 @@ class Selection:
     field: str | None = None
     """One field of a structured type, or None."""
 
+    def __post_init__(self) -> None:
+        """Refuse results of more dimensions than NumPy has."""
+        if len(self.shape) > MOST_DIMENSIONS:
+            raise SelectionError(
+                f"the result would have {len(self.shape)} dimensions; at most {MOST_DIMENSIONS}"
+            )
+
     @property
     def canonical_shape(self) -> tuple[int, ...]:
         """Shape of the result with one axis for each of `axes`: what engines write into."""
@@ -107,7 +118,7 @@ def normalize_selection(key: Any, shape: Sequence[int]) -> Selection:
 def normalize_vectorized(key: Any, shape: Sequence[int]) -> Selection:
     """`vindex`: lists of coordinates that are walked together, or a mask; their axes come first."""
     entries, field = _expand(key, shape)
-    lists = [np.asarray(entry, np.int64) if isinstance(entry, int) else entry for entry in entries]
+    lists = [_as_list(entry) if isinstance(entry, int) else entry for entry in entries]
     if not any(isinstance(entry, np.ndarray) for entry in lists):
         raise SelectionError("vindex takes lists of coordinates or a mask; use [] for slices")
     return _advanced(lists, shape, field, group_first=True)
@@ -121,6 +132,8 @@ def normalize_orthogonal(key: Any, shape: Sequence[int]) -> Selection:
     for entry in entries:
         if entry is None:
             result.append(1)
+            continue
+        if entry is _GAP:
             continue
         dim = len(axes)
         if isinstance(entry, np.ndarray):
@@ -144,6 +157,8 @@ def normalize_blocks(key: Any, shape: Sequence[int], grid: Sequence[GridAxis]) -
     entries, field = _expand(key, counts)
     axes: list[Span | Points] = []
     for entry in entries:
+        if entry is _GAP:
+            continue
         dim = len(axes)
         if entry is None or isinstance(entry, np.ndarray):
             raise SelectionError("blocks takes integers and slices")
@@ -210,21 +225,29 @@ def _entry(part: Any) -> Any:
             pass
     try:
         array = np.asarray(part)
-    except (TypeError, ValueError) as error:
-        raise SelectionError(f"not an index: {part!r:.60} ({error})") from error
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise SelectionError(f"not an index: {reprlib.repr(part)} ({error})") from error
     if array.size == 0 and isinstance(part, (list, tuple)):
         array = array.astype(np.int64)
     kind = array.dtype.kind
     if kind not in "iub" or (kind == "b" and array.ndim == 0):
         raise SelectionError(
             "an index is an integer, a slice, '...', None, or a list or array of integers or"
-            f" booleans; this is {part!r:.60}"
+            f" booleans; this is {reprlib.repr(part)}"
         )
     if kind == "b":
         return array
     if kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
         raise SelectionError(f"index {int(array.max())} is out of bounds")
     return int(array) if array.ndim == 0 else array.astype(np.int64)
+
+
+def _as_list(index: int) -> NDArray[np.int64]:
+    """An integer as a list of no dimensions, to be walked with other lists."""
+    limits = np.iinfo(np.int64)
+    if not limits.min <= index <= limits.max:
+        raise SelectionError(f"index {index} is out of bounds")
+    return np.asarray(index, np.int64)
 
 
 def _dims_of(part: Any) -> int:
@@ -288,7 +311,7 @@ def _advanced(
         dim += _dims_of(entry)
     try:
         together = np.broadcast_arrays(*lists)
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         shapes = ", ".join(str(one.shape) for one in lists)
         raise SelectionError(f"these lists do not broadcast together: {shapes}") from error
     adjacent = advanced[-1] - advanced[0] + 1 == len(advanced)
@@ -316,7 +339,8 @@ def _span(entry: slice | int, dim: int, length: int) -> Span:
         raise SelectionError(f"{entry} for dimension {dim}: {error}") from error
     # len(range(...)) overflows for the largest shapes, so count by arithmetic.
     count = max(0, -(-(stop - start) // step) if step > 0 else -(-(start - stop) // -step))
-    return Span(dim, start, step, count)
+    # The step of a single place means nothing, and may be too large for arithmetic on columns.
+    return Span(dim, start, step if count > 1 else 1, count)
 
 
 def _wrap(indices: NDArray[np.int64], dim: int, length: int) -> NDArray[np.int64]:

@@ -74,10 +74,6 @@ class DecodedObjects(Store):
 
         return _PendingRanges(read_range)
 
-    def clear(self) -> None:
-        """Forget the decoded objects, because the stored ones may have changed."""
-        self._cache.clear()
-
     def _range(
         self, key: str, offset: int, nbytes: int, fetch: Callable[[], Blob | None]
     ) -> Blob | None:
@@ -89,7 +85,13 @@ class DecodedObjects(Store):
             view = decoded.cast("B") if decoded.nbytes else memoryview(b"")
             return Blob(view.toreadonly(), encoded.validator)
 
-        blob = self._cache.get(key, make)
+        def is_current(blob: Blob) -> bool:
+            if blob.validator is None:
+                return True
+            now = self._store.read(key, 0, 0)
+            return now is not None and now.validator == blob.validator
+
+        blob = self._cache.get(key, make, is_current)
         if blob is None:
             return None
         return Blob(cut(blob.data, key, offset, nbytes), blob.validator)

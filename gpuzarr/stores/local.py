@@ -210,8 +210,14 @@ class LocalStore(Store):
             raise self._failed("read", path, key, error) from error
         # Windows has links of other kinds, junctions, which only their reparse tag tells.
         if stat.S_ISLNK(status.st_mode) or getattr(status, "st_reparse_tag", False):
-            path = self._resolve_link(path, key)
-            return path + "/" if os.path.isdir(path) else None  # noqa: PTH112 -- speed
+            target = self._resolve_link(path, key)
+            if f"{path}/".startswith(f"{target}/"):
+                raise StoreError(
+                    f"{path} is a link to {target}, which it lies in: it leads round for ever",
+                    store=self.name,
+                    key=key,
+                )
+            return target + "/" if os.path.isdir(target) else None  # noqa: PTH112 -- speed
         return path + "/" if stat.S_ISDIR(status.st_mode) else None
 
     def _resolve_link(self, path: str, key: str) -> str:

@@ -29,16 +29,28 @@ class ObjectCache:
     def __reduce__(self) -> tuple[object, ...]:
         return (ObjectCache, (self.limit_nbytes,))
 
-    def get(self, key: str, make: Callable[[], Blob | None]) -> Blob | None:
+    def get(
+        self,
+        key: str,
+        make: Callable[[], Blob | None],
+        is_current: Callable[[Blob], bool] = lambda _: True,
+    ) -> Blob | None:
         """The object of `key`, from memory or from `make`, which one thread calls for all.
+
+        One in memory is given only where `is_current` says that it is what is stored now.
 
         An error of `make` is raised in every thread that waited for it, and not remembered; nor is
         None, which says that there is no such object.
         """
         state = self._current()
         while True:
+            kept = state.kept.get(key)
+            current = kept is not None and is_current(kept)
             with state.lock:
                 blob = state.kept.get(key)
+                if blob is not None and blob is kept and not current:
+                    state.nbytes -= state.kept.pop(key).data.nbytes
+                    blob = None
                 if blob is not None:
                     state.kept.move_to_end(key)
                     return blob
@@ -58,10 +70,6 @@ class ObjectCache:
         """Whether the object is in memory, or about to be."""
         state = self._current()
         return key in state.kept or key in state.making
-
-    def clear(self) -> None:
-        """Forget every object."""
-        self._state = _State()
 
     def _make(
         self, state: _State, key: str, making: _Making, make: Callable[[], Blob | None]

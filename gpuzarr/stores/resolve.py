@@ -119,7 +119,7 @@ def _hint(path: str) -> str:
     if name in _METADATA_NAMES:
         return f": open the directory that it is in, {folder}"
     if name.lower().endswith((".json", ".parquet", ".parq")):
-        return ": reference files (kerchunk) need `pip install gpuzarr[remote]`"
+        return ": reference files (kerchunk) are not read by this version"
     return ": a store is a directory or a .zip file"
 
 
@@ -176,13 +176,14 @@ def _open_url(url: str, scheme: str, storage_options: Mapping[str, Any] | None) 
         return _complete(store)
     if scheme in _REMOTE:
         raise UnsupportedError(
-            f"{scheme}:// URLs need a package for storage on the network: "
-            "`pip install gpuzarr[remote]`",
+            f"{scheme}:// URLs are not opened by this version; pass a mapping of keys to bytes, an"
+            " object with the Store protocol, or install a package with an entry point for"
+            f" {scheme!r} in the group {ENTRY_POINTS!r}",
             store=url,
         )
     raise UnsupportedError(
-        f"no installed package opens {scheme}:// URLs (entry points {ENTRY_POINTS!r}); known "
-        f"without one: file, and with `pip install gpuzarr[remote]`: {', '.join(sorted(_REMOTE))}",
+        f"no installed package opens {scheme}:// URLs (entry points {ENTRY_POINTS!r}); known"
+        " without one: file",
         store=url,
     )
 

@@ -41,7 +41,7 @@ def test_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/nvidia-smi")
-    line = "NVIDIA H200, 143771 MiB, 9.0, 580.65.06"
+    line = "NVIDIA Example, 16384 MiB, 9.0, 550.1"
     monkeypatch.setattr(doctor, "try_command", lambda _: (0, f"{line}\n{line}"))
     found = doctor.find_gpus()
     assert [each.name for each in found] == ["GPU 0", "GPU 1"]

@@ -56,6 +56,13 @@ class ChunkDecoder:
         self._nbytes = program.decoded_nbytes(shape)
         self._stored_nbytes = program.stored_nbytes(shape)
         self._steps = _prepare_all(program, tuple(shape))
+        self.scratch_nbytes = self._find_scratch()
+        """Bytes of intermediate results that a thread holds while it decodes a chunk."""
+
+    def _find_scratch(self) -> int:
+        """The largest result in each of the two places between which steps go to and fro."""
+        sizes = [self._nbytes if step.nbytes is None else step.nbytes for step in self._steps]
+        return max(sizes[0::2], default=0) + max(sizes[1::2], default=0)
 
     def decode(self, encoded: memoryview, out: memoryview | None = None) -> np.ndarray:
         """Decode one chunk.

@@ -12,7 +12,7 @@ from gpuzarr.engines.cpu.decoder import ChunkDecoder, unsupported
 from gpuzarr.engines.cpu.memory import CHECKED_NBYTES, available_nbytes
 from gpuzarr.engines.cpu.pool import cpu_count
 from gpuzarr.engines.cpu.session import CpuSession
-from gpuzarr.errors import MemoryLimitError
+from gpuzarr.errors import MemoryLimitError, MetadataError
 from gpuzarr.plan.batches import BatchLimits
 
 if TYPE_CHECKING:
@@ -78,4 +78,7 @@ class CpuEngine:
 @lru_cache(maxsize=256)
 def decoder_for(program: DecodeProgram, shape: tuple[int, ...]) -> ChunkDecoder:
     """The prepared decoder of a program and a chunk shape, shared by all threads and reads."""
-    return ChunkDecoder(program, shape)
+    try:
+        return ChunkDecoder(program, shape)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise MetadataError(f"a codec's configuration cannot be used: {error}") from error

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     Run = Callable[[memoryview, memoryview | None], memoryview | np.ndarray]
     RunBytes = Callable[[memoryview, memoryview | None], memoryview]
 
-KEPT_NBYTES = 1 << 26
+KEPT_NBYTES = 1 << 24
 """A thread keeps scratch up to this size for its next chunks; larger scratch is given back."""
 
 

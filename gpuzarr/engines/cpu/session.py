@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from gpuzarr.program import DecodeProgram
     from gpuzarr.stores.store import Pending, Store
 
+SMALL_NBYTES = 1 << 26
+"""What a read may hold beyond its output without a `memory_limit`; or one chunk a thread, encoded
+and decoded, where that is more."""
+
 
 class CpuSession:
     """A read in flight; see `gpuzarr.engines.engine.Session`."""
@@ -63,9 +67,7 @@ class CpuSession:
 
     def decode(self, program: DecodeProgram, batch: Batch, staging: Pending) -> None:
         """Hand the batch to the pool, or hold it back while it is the only one."""
-        at_once = self._threads
-        if self._memory_limit is not None:
-            at_once = min(at_once, self._batches_in_limit(batch, self._memory_limit))
+        at_once = min(self._threads, self._batches_in_limit(program, batch))
         task = BatchTask(
             program,
             batch,
@@ -133,21 +135,41 @@ class CpuSession:
         for future in done:
             future.result()
 
-    def _batches_in_limit(self, batch: Batch, memory_limit: int) -> int:
-        """How many batches like this one may run at once.
+    def _batches_in_limit(self, program: DecodeProgram, batch: Batch) -> int:
+        """How many batches like this one may run at once, each with one chunk at a time.
 
         Raises:
-            MemoryLimitError: one of its chunks alone is too large.
+            MemoryLimitError: a chunk needs more than the user's limit.
         """
-        # Encoded and decoded bytes of the largest chunk: a task holds one chunk at a time.
-        decoded = int(batch.chunks.decoded_nbytes.max())
-        encoded = int(batch.nbytes.max())
-        needed = decoded + (decoded if encoded < 0 else encoded)
-        if needed > memory_limit:
-            raise MemoryLimitError(
-                f"a chunk needs {needed:,} bytes to decode; memory_limit is {memory_limit:,}"
-            )
-        return max(1, memory_limit // max(1, needed))
+        largest = int(batch.chunks.decoded_nbytes.argmax())
+        decoded = int(batch.chunks.decoded_nbytes[largest])
+        most = int(batch.nbytes.max())
+        encoded = decoded if most < 0 else most  # of unknown size: not much more than decoded
+        if self._memory_limit is None and decoded + encoded <= SMALL_NBYTES // 8 // self._threads:
+            return self._threads  # as many steps and conversions as there may be fit
+        decoder = self._decoder_for(program, tuple(batch.chunks.shape[largest].tolist()))
+        needed = encoded + decoder.scratch_nbytes + self._converting_nbytes(decoded, program)
+        if self._memory_limit is None:
+            limit = max(SMALL_NBYTES, self._threads * (decoded + encoded))
+        else:
+            limit = self._memory_limit
+            if needed > limit:
+                raise MemoryLimitError(
+                    f"a chunk needs {needed:,} bytes to decode; memory_limit is {limit:,}"
+                )
+        return max(1, limit // max(1, needed))
+
+    def _converting_nbytes(self, decoded: int, program: DecodeProgram) -> int:
+        """Bytes that converting a chunk takes: two arrays of the result's type."""
+        widest = max(
+            (
+                output.conversion.result.itemsize
+                for output in self._outputs
+                if not output.conversion.identity
+            ),
+            default=0,
+        )
+        return 2 * decoded // max(1, program.layout.dtype.itemsize) * widest
 
 
 def combine(failures: Sequence[ChunkFailure]) -> GpuzarrError:

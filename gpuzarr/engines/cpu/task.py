@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     DecoderFor = Callable[[DecodeProgram, tuple[int, ...]], ChunkDecoder]
 
-KEPT_NBYTES = 32 << 20
+KEPT_NBYTES = 1 << 24
 """Memory for encoded bytes that a thread keeps from one batch to the next."""
 
 _kept = threading.local()
@@ -151,6 +151,8 @@ class BatchTask:
             self._fail(row, error.step, kind(error.cause_message))
         except GpuzarrError as error:
             self._fail(row, step, error)
+        except MemoryError as error:
+            self._fail(row, step, MemoryLimitError(f"there is not enough memory: {error}"))
         except ValueError as error:
             if not step.startswith("convert"):
                 raise

@@ -28,7 +28,6 @@ SHORT_MODE_BITS = 12
 TYPES = {"int32": 1, "int64": 2, "float32": 3, "float64": 4}
 SIZE_BITS = (48, 24, 16, 12)
 """Bits of each size in the header, for 1 to 4 axes."""
-MAX_BITS = 16658
 MAX_PRECISION = 64
 MIN_EXPONENT = -1074
 SIGN_AND_EXPONENT = {"float32": 9, "float64": 12}
@@ -64,6 +63,8 @@ def without_header(dtype: np.dtype, settings: dict[str, Any]) -> Run:
     def decode_zfp(encoded: memoryview, target: memoryview | None) -> memoryview:
         del target
         if exact is not None and 8 * len(encoded) < exact * _count_blocks(sizes):
+            raise DamageError(f"{len(encoded)} bytes are too few for {sizes}")
+        if 8 * len(encoded) < _count_blocks(sizes):  # each block takes a bit at the least
             raise DamageError(f"{len(encoded)} bytes are too few for {sizes}")
         stream = np.frombuffer(encoded, np.uint8)
         if bits % 8:
