@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from gpuzarr.engines.cpu import engine, session
 from tests import doctest_store
 
 FULL = os.environ.get("GPUZARR_TEST_FULL") == "1"
@@ -29,6 +30,9 @@ settings.load_profile("full" if FULL else "usual")
 def pytest_configure(config: pytest.Config) -> None:
     """Doctests lie outside this folder, so what they need is registered for everything."""
     config.pluginmanager.register(doctest_store, "gpuzarr-doctest-store")
+    # Small arrays shall be read as large ones are: in many batches, by many threads.
+    engine.LEAST_NBYTES = 1 << 12
+    session.TINY_NBYTES = 0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -25,6 +25,10 @@ BATCH_NBYTES = 8 << 20
 """Encoded and decoded bytes of a task: enough that starting it costs nothing beside them. A task
 holds no more than a request and a chunk of them at a time."""
 
+LEAST_NBYTES = 1 << 21
+"""Bytes of work below which a read is not cut for parallelism: two threads that decode chunk after
+chunk of some KiB spend more on the interpreter's lock than they gain."""
+
 GAP_NBYTES = 1 << 14
 """Bytes of a local file read for nothing to save a request: what one more `preadv` costs."""
 
@@ -49,7 +53,7 @@ class CpuEngine:
         nbytes = BATCH_NBYTES
         if memory_limit is not None:
             nbytes = max(1, min(nbytes, memory_limit // self.threads))
-        self.limits = BatchLimits(nbytes, self.threads, GAP_NBYTES)
+        self.limits = BatchLimits(nbytes, self.threads, GAP_NBYTES, LEAST_NBYTES)
 
     def unsupported(self, program: DecodeProgram) -> tuple[str, ...]:
         """Libraries that the program needs and that are not installed."""

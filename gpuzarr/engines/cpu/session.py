@@ -38,6 +38,10 @@ SMALL_NBYTES = 1 << 26
 """What a read may hold beyond its output without a `memory_limit`; or one chunk a thread, encoded
 and decoded, where that is more."""
 
+TINY_NBYTES = 1 << 14
+"""Chunks smaller than this are decoded by one thread: handing the interpreter's lock to and fro
+costs more than two threads gain."""
+
 
 class CpuSession:
     """A read in flight; see `gpuzarr.engines.engine.Session`."""
@@ -68,6 +72,8 @@ class CpuSession:
     def decode(self, program: DecodeProgram, batch: Batch, staging: Pending) -> None:
         """Hand the batch to the pool, or hold it back while it is the only one."""
         at_once = min(self._threads, self._batches_in_limit(program, batch))
+        if batch.chunks.decoded_nbytes.mean() < TINY_NBYTES:
+            at_once = 1
         task = BatchTask(
             program,
             batch,

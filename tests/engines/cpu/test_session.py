@@ -1,0 +1,47 @@
+"""Where batches run: in the caller's thread, or in the pool."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+import gpuzarr
+from gpuzarr.engines.cpu import session
+from gpuzarr.engines.cpu.pool import shared_pool
+from tests.arrays import plain_store
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """One entry for each time that the pool was asked for."""
+    times: list[None] = []
+
+    def count() -> ThreadPoolExecutor:
+        times.append(None)
+        return shared_pool()
+
+    monkeypatch.setattr(session, "shared_pool", count)
+    return times
+
+
+@pytest.mark.parametrize(("chunk", "pooled"), [(1 << 10, False), (1 << 13, True)])
+def test_tiny_chunks_stay_in_the_callers_thread(
+    monkeypatch: pytest.MonkeyPatch, taken: list[None], chunk: int, *, pooled: bool
+) -> None:
+    monkeypatch.setattr(session, "TINY_NBYTES", 1 << 14)
+    values = np.arange(1 << 16, dtype=np.int32)
+    array = gpuzarr.open_array(plain_store(values, (chunk,)), threads=2)
+    np.testing.assert_array_equal(array[...], values)
+    assert bool(taken) is pooled
+
+
+def test_a_single_batch_stays_in_the_callers_thread(taken: list[None]) -> None:
+    values = np.arange(1 << 16, dtype=np.int32)
+    array = gpuzarr.open_array(plain_store(values, values.shape), threads=2)
+    np.testing.assert_array_equal(array[...], values)
+    assert not taken
