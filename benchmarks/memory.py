@@ -22,7 +22,7 @@ import numpy as np
 from report import conditions, print_table, write_json
 
 import gpuzarr
-from gpuzarr.engines.cpu.pool import cpu_count
+from gpuzarr.engines.pool import cpu_count
 
 MIB = 1 << 20
 LIMIT = 64 * MIB

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gpuzarr
-from gpuzarr.engines.cpu.pool import cpu_count
+from gpuzarr.engines.pool import cpu_count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from gpuzarr.engines.cpu.engine import decoder_for
-from gpuzarr.engines.cpu.pool import in_worker, shared_pool
-from gpuzarr.engines.cpu.step_error import StepError
+from gpuzarr.engines.pool import in_worker, shared_pool
+from gpuzarr.engines.step_error import StepError
 from gpuzarr.errors import (
     ChecksumError,
     ChunkFailure,

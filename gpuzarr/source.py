@@ -12,7 +12,7 @@ import numpy as np
 from gpuzarr.codecs.lower import chunk_sizes, lower
 from gpuzarr.engines.choose import choose_engine
 from gpuzarr.engines.cpu.decoder import decode_object
-from gpuzarr.engines.cpu.step_error import StepError
+from gpuzarr.engines.step_error import StepError
 from gpuzarr.errors import ChecksumError, DecodeError, GpuzarrError, UnsupportedError
 from gpuzarr.plan.grid import grid_axes
 from gpuzarr.plan.shard_index import ShardIndexCache, leaf_grid

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import gpuzarr
-from gpuzarr.engines.cpu.pool import shared_pool
+from gpuzarr.engines.pool import shared_pool
 from gpuzarr.stores.store import WHOLE, Blob, Store
 from tests.arrays import plain_store
 from tests.stored import RegularGrid, Sharding, assert_result, compress, store_v3

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gpuzarr.engines.cpu.decoder import ChunkDecoder, unsupported
-from gpuzarr.engines.cpu.step_error import StepError
+from gpuzarr.engines.step_error import StepError
 from gpuzarr.errors import UnsupportedError
 from gpuzarr.program import Decompress, HostOnly, Step, Unshuffle
 from tests.codecs.chains import LITTLE, lower_chain_of

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numcodecs.blosc
 
 from gpuzarr.engines.cpu.prepared import Limit, new_bytes
-from gpuzarr.engines.cpu.step_error import DamageError, expect_nbytes
+from gpuzarr.engines.step_error import DamageError, expect_nbytes
 
 if TYPE_CHECKING:
     from gpuzarr.engines.cpu.prepared import Run

@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from gpuzarr.engines.cpu.number_types import integer_range, is_integer
-from gpuzarr.engines.cpu.step_error import DamageError
+from gpuzarr.engines.step_error import DamageError
 
 WIDEST = 8
 """Bytes of the widest integers."""

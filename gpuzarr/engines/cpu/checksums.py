@@ -9,7 +9,7 @@ import google_crc32c
 import numpy as np
 from numcodecs.fletcher32 import Fletcher32
 
-from gpuzarr.engines.cpu.step_error import DamageError
+from gpuzarr.engines.step_error import DamageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

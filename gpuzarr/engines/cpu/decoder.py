@@ -18,7 +18,7 @@ import numpy as np
 
 from gpuzarr.engines.cpu import checksums, decoders, filters, host_codecs, whole_shard
 from gpuzarr.engines.cpu.prepared import Limit, Prepared, Scratch
-from gpuzarr.engines.cpu.step_error import DamageError, StepError
+from gpuzarr.engines.step_error import DamageError, StepError
 from gpuzarr.program import (
     Cast,
     CumulativeSum,

@@ -30,7 +30,7 @@ import zstandard
 from gpuzarr.engines.cpu import blosc, zstd_frames
 from gpuzarr.engines.cpu.configuration import load
 from gpuzarr.engines.cpu.prepared import Limit, Prepared, new_bytes
-from gpuzarr.engines.cpu.step_error import DamageError, expect_nbytes
+from gpuzarr.engines.step_error import DamageError, expect_nbytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpuzarr.engines.cpu.decoder import ChunkDecoder, unsupported
-from gpuzarr.engines.cpu.memory import CHECKED_NBYTES, available_nbytes
-from gpuzarr.engines.cpu.pool import cpu_count
 from gpuzarr.engines.cpu.session import CpuSession
+from gpuzarr.engines.memory import CHECKED_NBYTES, available_nbytes
+from gpuzarr.engines.pool import cpu_count
 from gpuzarr.errors import MemoryLimitError, MetadataError
 from gpuzarr.plan.batches import BatchLimits
 

@@ -19,7 +19,7 @@ from gpuzarr.engines.cpu.configuration import load
 from gpuzarr.engines.cpu.number_types import BITS
 from gpuzarr.engines.cpu.prepared import new_bytes
 from gpuzarr.engines.cpu.scale_offset import undo_scale_offset
-from gpuzarr.engines.cpu.step_error import DamageError
+from gpuzarr.engines.step_error import DamageError
 from gpuzarr.program import count_components, resolve_dtype
 
 if TYPE_CHECKING:

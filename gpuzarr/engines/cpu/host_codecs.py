@@ -17,7 +17,7 @@ from gpuzarr.engines.cpu import zfp_streams
 from gpuzarr.engines.cpu.configuration import load
 from gpuzarr.engines.cpu.object_codecs import OBJECT_CODECS
 from gpuzarr.engines.cpu.prepared import Limit, Prepared, new_bytes
-from gpuzarr.engines.cpu.step_error import DamageError, expect_nbytes
+from gpuzarr.engines.step_error import DamageError, expect_nbytes
 from gpuzarr.program import resolve_dtype
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import numpy as np
 from numcodecs.vlen import VLenBytes, VLenUTF8
 
 from gpuzarr.engines.cpu.configuration import load
-from gpuzarr.engines.cpu.step_error import DamageError, expect_nbytes
+from gpuzarr.engines.step_error import DamageError, expect_nbytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

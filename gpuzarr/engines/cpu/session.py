@@ -10,18 +10,11 @@ import threading
 from concurrent.futures import FIRST_COMPLETED, wait
 from typing import TYPE_CHECKING
 
-from gpuzarr.engines.cpu.pool import cpu_count, in_worker, shared_pool
 from gpuzarr.engines.cpu.scatter import piece_writers
 from gpuzarr.engines.cpu.task import BatchTask
-from gpuzarr.errors import (
-    ChecksumError,
-    ChunkError,
-    ChunkFailure,
-    DecodeError,
-    GpuzarrError,
-    MemoryLimitError,
-    StoreError,
-)
+from gpuzarr.engines.failures import combine
+from gpuzarr.engines.pool import cpu_count, in_worker, shared_pool
+from gpuzarr.errors import MemoryLimitError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +22,7 @@ if TYPE_CHECKING:
 
     from gpuzarr.engines.cpu.task import DecoderFor
     from gpuzarr.engines.engine import Output
+    from gpuzarr.errors import ChunkFailure
     from gpuzarr.plan.batches import Batch
     from gpuzarr.plan.chunk_table import PieceTable
     from gpuzarr.program import DecodeProgram
@@ -176,19 +170,3 @@ class CpuSession:
             default=0,
         )
         return 2 * decoded // max(1, program.layout.dtype.itemsize) * widest
-
-
-def combine(failures: Sequence[ChunkFailure]) -> GpuzarrError:
-    """One error for all failed chunks: of their common kind, where they have one."""
-    causes = [failure.cause for failure in failures]
-    count = f"{len(failures)} chunks" if len(failures) > 1 else "a chunk"
-    if all(isinstance(cause, ChecksumError) for cause in causes):
-        return ChecksumError(f"{count} did not match the checksum", failures=tuple(failures))
-    if all(isinstance(cause, DecodeError) for cause in causes):
-        return DecodeError(f"{count} could not be decoded", failures=tuple(failures))
-    more = f" (and {len(failures) - 1} more chunks)" if len(failures) > 1 else ""
-    if all(isinstance(cause, StoreError) for cause in causes):
-        return StoreError(f"{causes[0]}{more}", key=failures[0].key)
-    if all(isinstance(cause, MemoryLimitError) for cause in causes):
-        return MemoryLimitError(f"{causes[0]}{more}", key=failures[0].key)
-    return ChunkError(f"{count} could not be read", failures=tuple(failures))

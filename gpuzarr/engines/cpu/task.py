@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gpuzarr.engines.cpu.memory import CHECKED_NBYTES, available_nbytes
 from gpuzarr.engines.cpu.scatter import piece_writers
-from gpuzarr.engines.cpu.step_error import StepError
+from gpuzarr.engines.memory import CHECKED_NBYTES, available_nbytes
+from gpuzarr.engines.step_error import StepError
 from gpuzarr.errors import (
     ChecksumError,
     ChunkError,

@@ -14,7 +14,7 @@ import numpy as np
 from gpuzarr.codecs.lower import lower_chain
 from gpuzarr.engines.cpu.configuration import load
 from gpuzarr.engines.cpu.prepared import Prepared, new_bytes
-from gpuzarr.engines.cpu.step_error import DamageError
+from gpuzarr.engines.step_error import DamageError
 from gpuzarr.metadata.model import CodecMetadata, DataType
 from gpuzarr.metadata.v3 import parse_codecs
 from gpuzarr.program import resolve_dtype

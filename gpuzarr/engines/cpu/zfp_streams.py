@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpuzarr.engines.cpu.step_error import DamageError, expect_nbytes
+from gpuzarr.engines.step_error import DamageError, expect_nbytes
 
 if TYPE_CHECKING:
     from gpuzarr.engines.cpu.prepared import Run

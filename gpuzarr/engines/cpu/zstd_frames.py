@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from gpuzarr.engines.cpu.step_error import DamageError
+from gpuzarr.engines.step_error import DamageError
 
 MAGIC = 0xFD2FB528
 SKIPPABLE_MAGIC = 0x184D2A50

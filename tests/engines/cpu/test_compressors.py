@@ -17,7 +17,7 @@ import zstandard
 
 from gpuzarr.engines.cpu import blosc
 from gpuzarr.engines.cpu.decoder import decode_object, unsupported
-from gpuzarr.engines.cpu.step_error import StepError
+from gpuzarr.engines.step_error import StepError
 from gpuzarr.program import (
     CumulativeSum,
     DecodeProgram,

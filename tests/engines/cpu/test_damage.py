@@ -18,7 +18,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuzarr.engines.cpu.step_error import StepError
+from gpuzarr.engines.step_error import StepError
 from gpuzarr.program import Decompress, HostOnly, VerifyChecksum
 from tests.engines.cpu.programs import FORMATS, decoder_of, lzma_step
 

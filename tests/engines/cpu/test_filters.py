@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuzarr.engines.cpu.step_error import StepError
+from gpuzarr.engines.step_error import StepError
 from gpuzarr.program import (
     Cast,
     CumulativeSum,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gpuzarr.engines.cpu.decoder import unsupported
-from gpuzarr.engines.cpu.step_error import StepError
+from gpuzarr.engines.step_error import StepError
 from gpuzarr.program import (
     DecodeProgram,
     HostOnly,

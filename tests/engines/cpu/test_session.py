@@ -9,7 +9,7 @@ import pytest
 
 import gpuzarr
 from gpuzarr.engines.cpu import session
-from gpuzarr.engines.cpu.pool import shared_pool
+from gpuzarr.engines.pool import shared_pool
 from tests.arrays import plain_store
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import pytest
 
 from gpuzarr.codecs.lower import lower
 from gpuzarr.engines.cpu.decoder import ChunkDecoder
-from gpuzarr.engines.cpu.step_error import StepError
+from gpuzarr.engines.step_error import StepError
 from tests.codecs.chains import (
     BIG,
     LITTLE,

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpuzarr.engines.cpu.step_error import StepError
 from gpuzarr.engines.cpu.zfp_streams import build_header
+from gpuzarr.engines.step_error import StepError
 from gpuzarr.program import HostOnly, Step, canonical_json
 from tests.engines.cpu.programs import decode, decoder_of
 

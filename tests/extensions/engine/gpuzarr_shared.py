@@ -14,7 +14,7 @@ import numpy as np
 
 from gpuzarr.engines.cpu.decoder import ChunkDecoder, unsupported
 from gpuzarr.engines.cpu.scatter import piece_writers
-from gpuzarr.engines.cpu.step_error import StepError
+from gpuzarr.engines.step_error import StepError
 from gpuzarr.errors import ChunkError, ChunkFailure, DecodeError, GpuzarrError, MemoryLimitError
 from gpuzarr.plan.batches import BatchLimits
 from gpuzarr.plan.ranges import WHOLE
