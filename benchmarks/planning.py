@@ -270,7 +270,7 @@ def plan_objects(source: ArraySource, case: Case) -> tuple[int, int]:
     if case.shards is not None:
         chunks = plan_sharded(case, case.shards, index_of)
     nchunks = nbatches = 0
-    for batch in batch_objects(chunks, source.engine.limits):
+    for batch in batch_objects(chunks, source.engine.limits_for(source.codecs.program)):
         nchunks += sum(len(request.chunks) for request in batch)
         nbatches += 1
     return nchunks, nbatches

@@ -12,7 +12,7 @@ import numpy as np
 
 from gpuzarr.drawing import draw_chunk_grid
 from gpuzarr.engines.conversion import check_out, make_conversion
-from gpuzarr.errors import GpuzarrError, MemoryLimitError
+from gpuzarr.errors import GpuzarrError
 from gpuzarr.explain import Explanation, explain_selection
 from gpuzarr.node import OpenOptions, load_array, load_attributes
 from gpuzarr.plan.grid import grid_axes, grid_shape, grid_sizes, grid_text
@@ -22,7 +22,7 @@ from gpuzarr.plan.selection import (
     normalize_selection,
     normalize_vectorized,
 )
-from gpuzarr.read import read_selection
+from gpuzarr.read import PendingRead, named_errors
 from gpuzarr.source import Snapshot
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ class Array:
         """Whole stored objects (chunks, or shards) by their position in the grid."""
         return IndexingMethod(self, _normalize_blocks)
 
-    def read(
+    def read(  # noqa: PLR0913  everything that one may wish
         self,
         key: Any = ...,
         *,
@@ -199,6 +199,7 @@ class Array:
         dtype: Any = None,
         scale: float | None = None,
         offset: float | None = None,
+        stream: Any = None,
     ) -> DeviceArray:
         """Read a selection, with choices that `array[key]` has no room for.
 
@@ -210,6 +211,9 @@ class Array:
             scale: multiply every value by this; see `offset`.
             offset: add this to every scaled value. With one of the two and no `dtype`, results are
                 float32 where that holds every stored value, else float64.
+            stream: for results on a GPU, the stream that the work is ordered on: CuPy's, PyTorch's,
+                or the address of one; None is CuPy's current stream. The read is done when this
+                returns.
 
         Returns:
             `out`, or a new C-contiguous array.
@@ -221,7 +225,33 @@ class Array:
             UnsupportedError: a codec or conversion that is not available.
             MemoryLimitError: the result does not fit into memory.
         """
-        return self._read(_normalize, key, out=out, dtype=dtype, scale=scale, offset=offset)
+        return self._start(
+            _normalize, key, out=out, dtype=dtype, scale=scale, offset=offset, stream=stream
+        ).result()
+
+    def read_async(  # noqa: PLR0913  as `read`
+        self,
+        key: Any = ...,
+        *,
+        out: DeviceArray | None = None,
+        dtype: Any = None,
+        scale: float | None = None,
+        offset: float | None = None,
+        stream: Any = None,
+    ) -> PendingRead:
+        """Start a read, and wait for it later; the arguments are those of `read`.
+
+        On a GPU all work is on the stream when this returns, so that what is put there behind it
+        sees the data; whether they are good is known when `.result()` returns. Results on the CPU
+        are there when `.result()` returns.
+
+        >>> pending = gpuzarr.open_array(store, path="temperature").read_async((0, slice(2)))
+        >>> pending.result()
+        array([0., 1.], dtype=float32)
+        """
+        return self._start(
+            _normalize, key, out=out, dtype=dtype, scale=scale, offset=offset, stream=stream
+        )
 
     async def getitem(self, key: Any = ...) -> DeviceArray:
         """`array[key]` for async callers: reads in a thread; cancelling gives the read up."""
@@ -234,13 +264,10 @@ class Array:
 
     def explain(self, key: Any = ...) -> Explanation:
         """What reading `array[key]` would do, without decoding anything: a report that prints."""
-        try:
+        with named_errors(self._store.name, self._path):
             snapshot = self._snapshot
             selection = normalize_selection(key, snapshot.metadata.shape)
             return explain_selection(self._prepare(snapshot), selection)
-        except GpuzarrError as error:
-            error.at(store=self._store.name, path=self._path)
-            raise
 
     def refresh(self) -> Array:
         """Read the metadata again, after a writer changed them; returns the array itself."""
@@ -295,7 +322,12 @@ class Array:
             return None
         return None if shard is None else shard.chunk_shape
 
-    def _read(  # noqa: PLR0913  the arguments of `read`, for every way to index
+    def _read(
+        self, normalize: Normalize, key: Any, stopped: threading.Event | None = None
+    ) -> DeviceArray:
+        return self._start(normalize, key, stopped=stopped).result()
+
+    def _start(  # noqa: PLR0913  the arguments of `read`, for every way to index
         self,
         normalize: Normalize,
         key: Any,
@@ -304,9 +336,10 @@ class Array:
         dtype: Any = None,
         scale: float | None = None,
         offset: float | None = None,
+        stream: Any = None,
         stopped: threading.Event | None = None,
-    ) -> DeviceArray:
-        try:
+    ) -> PendingRead:
+        with named_errors(self._store.name, self._path):
             snapshot = self._snapshot
             source = self._prepare(snapshot)
             selection = normalize(key, snapshot.metadata)
@@ -320,14 +353,8 @@ class Array:
                 field=selection.field,
             )
             if out is not None:
-                check_out(out, selection.shape, conversion)
-            return read_selection(source, selection, conversion, out, stopped)
-        except GpuzarrError as error:
-            error.at(store=self._store.name, path=self._path)
-            raise
-        except MemoryError as error:
-            message = f"there is not enough memory for this selection: {error}"
-            raise MemoryLimitError(message, store=self._store.name, path=self._path) from error
+                check_out(out, selection.shape, conversion, source.engine)
+            return PendingRead(source, selection, conversion, out, stopped, stream)
 
 
 class IndexingMethod:

@@ -11,7 +11,6 @@ from gpuzarr.engines.recording import RecordingEngine
 from gpuzarr.errors import GpuzarrError
 from gpuzarr.locate import object_keys
 from gpuzarr.plan.chunk_table import plan_chunks
-from gpuzarr.program import describe_step
 from gpuzarr.read import read_pieces
 
 if TYPE_CHECKING:
@@ -98,7 +97,8 @@ def explain_selection(source: ArraySource, selection: Selection) -> Explanation:
     """Plan, locate and batch a read, with an engine that runs nothing."""
     program = source.codecs.program
     plan = plan_chunks(selection, source.chunks, program.layout.dtype.itemsize)
-    limits = source.engine.limits
+    limits = source.engine.limits_for(program)
+    described = source.engine.describe(program)
     engine = RecordingEngine(limits)
     session = engine.begin(())
     dry = replace(source, engine=engine)
@@ -132,13 +132,14 @@ def explain_selection(source: ArraySource, selection: Selection) -> Explanation:
         batches=len(session.batches),
         scratch_nbytes=largest * min(limits.parallel, len(session.batches)),
         engine=source.engine.name,
-        steps=tuple(map(describe_step, program.steps)),
+        steps=described.steps,
         notes=(),
     )
     notes = (
         *_damage(session.failures),
         *_all_fill(source, report, keys),
         *_slow(source, report),
+        *described.notes,
     )
     return replace(report, notes=notes)
 

@@ -35,8 +35,8 @@ class OpenOptions:
     """The arguments of `gpuzarr.open` that nodes hand on to the nodes below them."""
 
     device: str = "auto"
-    decode: str = "auto"
-    io: str = "auto"
+    decode: Literal["auto", "device", "host"] = "auto"
+    io: Literal["auto", "kvikio", "pinned"] = "auto"
     memory_limit: int | None = None
     consolidated: bool | Literal["auto"] = "auto"
     zarr_format: Literal[2, 3] | None = None

@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gpuzarr.engines.engine import Output
-from gpuzarr.errors import ChunkError, ChunkFailure, StoreError
+from gpuzarr.errors import (
+    ChunkError,
+    ChunkFailure,
+    GpuzarrError,
+    MemoryLimitError,
+    StoreError,
+)
 from gpuzarr.locate import locate_chunks, object_keys
 from gpuzarr.plan.batches import make_batches, missing_pieces
 from gpuzarr.plan.chunk_table import plan_chunks
@@ -22,15 +29,14 @@ from gpuzarr.plan.ranges import MISSING, WHOLE
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterable
+    from collections.abc import Iterator
 
-    from gpuzarr.engines.engine import Conversion, DeviceArray, Session
+    from gpuzarr.engines.engine import Conversion, DeviceArray, Session, Staging
     from gpuzarr.plan.batches import Batch
     from gpuzarr.plan.chunk_table import ChunkPlan, ChunkTable, PieceTable
     from gpuzarr.plan.ranges import ByteRanges
     from gpuzarr.plan.selection import Selection
     from gpuzarr.source import ArraySource
-    from gpuzarr.stores.store import Pending
 
 array_log = logging.getLogger("gpuzarr.array")
 store_log = logging.getLogger("gpuzarr.store")
@@ -49,77 +55,158 @@ AHEAD = 2
 """Batches whose reads are started before the one being decoded."""
 
 
-def read_selection(
+def read_selection(  # noqa: PLR0913, PLR0917  as `PendingRead`
     source: ArraySource,
     selection: Selection,
     conversion: Conversion,
     out: DeviceArray | None = None,
     stopped: threading.Event | None = None,
+    stream: Any = None,
 ) -> DeviceArray:
-    """Read one selection of one array.
-
-    Args:
-        source: the array.
-        selection: what to read.
-        conversion: from stored values to the result's.
-        out: where to write; exact shape and dtype, may be strided. None: a new array.
-        stopped: set by another thread to give up the read.
+    """Read one selection of one array; the arguments are those of `PendingRead`.
 
     Returns:
         `out`, or a new C-contiguous array in native byte order.
     """
-    began = time.perf_counter()
-    array_log.debug("select: %s of %s", selection.shape, source.path or "/")
-    if out is None:
-        out = source.engine.empty(selection.shape, conversion.result)
-    view = out.reshape(selection.canonical_shape)
-    shares = view.size == 0 or np.may_share_memory(view, out)
-    plan = plan_chunks(selection, source.chunks, source.codecs.program.layout.dtype.itemsize)
-    array_log.debug("plan: %d chunks", plan.nchunks)
-    outputs = (Output(view, source.fill, conversion),)
-    try:
-        missing = _read_blocks(source, plan.blocks(), outputs, stopped)
-    except (ChunkError, StoreError) as error:
-        # A writer may have replaced shards whose indexes were read before: look once more. Damage
-        # that is found again shall be told of the chunks that have it, not of their neighbours.
-        if not source.indexes.forget(_failed_keys(error)):
-            raise
-        store_log.debug("locate: reading shard indexes again after: %s", error)
-        missing = _read_blocks(source, plan.blocks(), outputs, stopped, careful=True)
-    if not shares:
-        out[...] = view.reshape(selection.shape)
-    seconds = time.perf_counter() - began
-    engine_log.debug("finish: %d bytes in %.2f ms", out.nbytes, 1e3 * seconds)
-    if seconds > SLOW_SECONDS:
-        message = "this read of %s took %.0f s; array.explain(key) tells what it did"
-        array_log.info(message, source.path or "/", seconds)
-    if missing == plan.nchunks > 0:
-        _tell_all_missing(source, plan)
-    return out
+    return PendingRead(source, selection, conversion, out, stopped, stream).result()
 
 
-def _read_blocks(
-    source: ArraySource,
-    blocks: Iterable[tuple[ChunkTable, PieceTable]],
-    outputs: tuple[Output, ...],
-    stopped: threading.Event | None,
-    *,
-    careful: bool = False,
-) -> int:
-    """Hops 6 to 10 for all blocks of a plan, in one session; gives the chunks not stored."""
-    session = source.engine.begin(outputs)
-    missing = 0
+@contextmanager
+def named_errors(store: str, path: str) -> Iterator[None]:
+    """Errors inside say which array they are about; lack of memory is an error of ours."""
     try:
-        for chunks, pieces in blocks:
-            missing += read_pieces(source, chunks, pieces, session, stopped, careful=careful)
-            if stopped is not None and stopped.is_set():
-                break
-        return missing + session.finish()
-    except BaseException as error:
-        session.abort()
-        if isinstance(error, (ChunkError, StoreError)):
-            error.at(store=source.store.name, path=source.path)
+        yield
+    except GpuzarrError as error:
+        error.at(store=store, path=path)
         raise
+    except MemoryError as error:
+        message = f"there is not enough memory for this selection: {error}"
+        raise MemoryLimitError(message, store=store, path=path) from error
+
+
+class PendingRead:
+    """A read whose work is started; `result` waits for it, and says how it ended.
+
+    Until then, only work that is ordered behind it on the same stream may use the output.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917  everything that a read is made of
+        self,
+        source: ArraySource,
+        selection: Selection,
+        conversion: Conversion,
+        out: DeviceArray | None = None,
+        stopped: threading.Event | None = None,
+        stream: Any = None,
+    ) -> None:
+        """Start a read.
+
+        Args:
+            source: the array.
+            selection: what to read.
+            conversion: from stored values to the result's.
+            out: where to write; exact shape and dtype, may be strided. None: a new array.
+            stopped: set by another thread to give up the read.
+            stream: what the work is ordered on, on a device that has streams.
+        """
+        self._began = time.perf_counter()
+        array_log.debug("select: %s of %s", selection.shape, source.path or "/")
+        self._source = source
+        self._stopped = stopped
+        self._stream = stream
+        if out is None:
+            out = source.engine.empty(selection.shape, conversion.result)
+        self._out = out
+        self._shape = selection.shape
+        self._view = out.reshape(selection.canonical_shape)
+        itemsize = source.codecs.program.layout.dtype.itemsize
+        self._plan = plan_chunks(selection, source.chunks, itemsize)
+        array_log.debug("plan: %d chunks", self._plan.nchunks)
+        self._outputs = (Output(self._view, source.fill, conversion),)
+        self._missing = 0
+        self._session: Session | None = None
+        self._error: GpuzarrError | None = None
+        self._done = False
+        with suppress(ChunkError, StoreError):  # `result` looks whether it is worth another try
+            self._session = self._start()
+
+    def result(self) -> DeviceArray:
+        """Wait for the read.
+
+        Returns:
+            The array that was read into; the same at every call.
+
+        Raises:
+            ChunkError: or one of its kinds, naming every failed chunk.
+            StoreError: where the storage failed for all of them.
+            DeviceError: the device failed.
+        """
+        if self._done:
+            return self._out
+        source = self._source
+        with named_errors(source.store.name, source.path):
+            try:
+                missing = self._finish()
+            except (ChunkError, StoreError) as error:
+                # A writer may have replaced shards whose indexes were read before: look once more.
+                # Damage that is found again shall be told of the chunks that have it, not of their
+                # neighbours.
+                if not source.indexes.forget(_failed_keys(error)):
+                    raise
+                store_log.debug("locate: reading shard indexes again after: %s", error)
+                self._session = self._start(careful=True)
+                missing = self._finish()
+        self._done = True
+        out, view = self._out, self._view
+        # A reshape that could not be a view has made a copy.
+        if view.size and not np.may_share_memory(view, out):
+            out[...] = view.reshape(self._shape)
+        self._tell(missing)
+        return out
+
+    def _start(self, *, careful: bool = False) -> Session:
+        """Hops 6 to 9 for all blocks of the plan, in one session."""
+        source = self._source
+        session = source.engine.begin(self._outputs, self._stream)
+        self._missing, self._error = 0, None
+        try:
+            for chunks, pieces in self._plan.blocks():
+                self._missing += read_pieces(
+                    source, chunks, pieces, session, self._stopped, careful=careful
+                )
+                if self._stopped is not None and self._stopped.is_set():
+                    break
+        except BaseException as error:
+            self._abort(session, error)
+            raise
+        return session
+
+    def _finish(self) -> int:
+        """Hop 10; gives the number of chunks that are not stored."""
+        session, self._session = self._session, None
+        if session is None:  # it failed, when it was started or when it was waited for
+            raise self._error or RuntimeError("this read was given up")
+        try:
+            return self._missing + session.finish()
+        except BaseException as error:
+            self._abort(session, error)
+            raise
+
+    def _abort(self, session: Session, error: BaseException) -> None:
+        session.abort()
+        if isinstance(error, GpuzarrError):
+            self._error = error
+
+    def _tell(self, missing: int) -> None:
+        """Log what is worth it."""
+        source = self._source
+        seconds = time.perf_counter() - self._began
+        engine_log.debug("finish: %d bytes in %.2f ms", self._out.nbytes, 1e3 * seconds)
+        if seconds > SLOW_SECONDS:
+            message = "this read of %s took %.0f s; array.explain(key) tells what it did"
+            array_log.info(message, source.path or "/", seconds)
+        if missing == self._plan.nchunks > 0:
+            _tell_all_missing(source, self._plan)
 
 
 def read_pieces(  # noqa: PLR0913  everything that a read is made of
@@ -158,16 +245,16 @@ def read_pieces(  # noqa: PLR0913  everything that a read is made of
             session.fill(missing)
         except ValueError as error:  # the fill value does not fit into the result's type
             session.fail(_fill_failures(chunks, ranges, error))
-    limits = source.engine.limits
+    limits = source.engine.limits_for(source.codecs.program)
     if careful:
         limits = replace(limits, gap_nbytes=NEVER_JOIN)
-    ahead: list[tuple[Batch, Pending]] = []
+    ahead: list[tuple[Batch, Staging]] = []
     debug = store_log.isEnabledFor(logging.DEBUG)
     nbatches = nrequests = nbytes = nwhole = 0
     for batch in make_batches(chunks, pieces, ranges, limits):
         if stopped is not None and stopped.is_set():
             return nmissing
-        ahead.append((batch, session.fetch(batch, source.store)))
+        ahead.append((batch, session.fetch(source.codecs.program, batch, source.store)))
         nbatches += 1
         if debug:
             nrequests += len(batch.requests)

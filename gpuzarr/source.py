@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from gpuzarr.codecs.lower import chunk_sizes, lower
-from gpuzarr.engines.choose import choose_engine
+from gpuzarr.engines.choose import Wishes, choose_engine
 from gpuzarr.engines.cpu.decoder import decode_object
 from gpuzarr.engines.step_error import StepError
-from gpuzarr.errors import ChecksumError, DecodeError, GpuzarrError, UnsupportedError
+from gpuzarr.errors import ChecksumError, DecodeError, GpuzarrError
 from gpuzarr.plan.grid import grid_axes
 from gpuzarr.plan.shard_index import ShardIndexCache, leaf_grid
 from gpuzarr.program import describe_program
@@ -123,12 +123,15 @@ class Snapshot:
             return self.source
         try:
             codecs = self.lowered()
-            engine = choose_engine(options.device, options.threads, options.memory_limit)
-            reasons = engine.unsupported(codecs.program)
-            if reasons:
-                raise UnsupportedError(
-                    f"the {engine.name} engine cannot decode this array", reasons=reasons
-                )
+            wishes = Wishes(
+                options.device,
+                options.decode,
+                options.io,
+                options.threads,
+                options.memory_limit,
+            )
+            dtype = self.metadata.data_type.dtype
+            engine = choose_engine(wishes, codecs.program, dtype)
             self.source = ArraySource.prepare(
                 self.metadata, codecs, store, path, engine, options.cache_nbytes
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -11,8 +12,12 @@ from hypothesis import HealthCheck, settings
 from gpuzarr.engines.cpu import engine, session
 from tests import doctest_store
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 FULL = os.environ.get("GPUZARR_TEST_FULL") == "1"
 REQUIRE_GPU = os.environ.get("GPUZARR_REQUIRE_GPU") == "1"
+DRIVER = Path("/proc/driver/nvidia/version")
 
 # Programs that write fixtures with libraries of their own environments; nothing in them is a test.
 collect_ignore_glob = ["conformance/writers/*"]
@@ -35,8 +40,11 @@ def pytest_configure(config: pytest.Config) -> None:
     session.TINY_NBYTES = 0
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip slow tests unless everything is asked for."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what needs a GPU where there is none; skip slow tests unless all is asked for."""
+    if not (REQUIRE_GPU or DRIVER.exists()):
+        config.hook.pytest_deselected(items=[item for item in items if _needs_gpu(item)])
+        items[:] = [item for item in items if not _needs_gpu(item)]
     if FULL:
         return
     for item in items:
@@ -45,8 +53,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Without a GPU, skip what needs one, or fail where one is required."""
-    if item.get_closest_marker("gpu") and not Path("/proc/driver/nvidia/version").exists():
-        if REQUIRE_GPU:
-            pytest.fail("GPUZARR_REQUIRE_GPU=1, and there is no NVIDIA driver", pytrace=False)
-        pytest.skip("no NVIDIA driver")
+    """Fail where a GPU is required and there is none."""
+    if _needs_gpu(item) and not DRIVER.exists():
+        pytest.fail("GPUZARR_REQUIRE_GPU=1, and there is no NVIDIA driver", pytrace=False)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Where a GPU is required, what is marked for it may not be skipped."""
+    outcome: Any = yield
+    report = outcome.get_result()
+    if REQUIRE_GPU and report.skipped and _needs_gpu(item) and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, where a GPU is required: {report.longrepr}"
+
+
+def _needs_gpu(item: pytest.Item) -> bool:
+    return item.get_closest_marker("gpu") is not None

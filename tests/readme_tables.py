@@ -6,13 +6,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast, get_args, get_type_hints
 
 from gpuzarr.codecs import lower, sharding
+from gpuzarr.engines.cuda.capability import reason_against
 from gpuzarr.metadata import data_types
+from gpuzarr.program import (
+    Cast,
+    CumulativeSum,
+    Decompress,
+    Reorder,
+    ScaleOffset,
+    Step,
+    UnpackBits,
+    Unshuffle,
+    VerifyChecksum,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+
+    from gpuzarr.engines.cuda.device import Decompressor
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -69,13 +83,86 @@ def data_type_table() -> str:
     return "\n".join(rows)
 
 
+class _Complete:
+    """A decompressor that lacks nothing."""
+
+    version = "complete"
+
+    def unsupported(self, what: str) -> None:
+        del what
+
+
+NUMBERS = (
+    "i1",
+    "i2",
+    "i4",
+    "i8",
+    "u1",
+    "u2",
+    "u4",
+    "u8",
+    "f2",
+    "f4",
+    "f8",
+    "c8",
+    "c16",
+    "bfloat16",
+)
+"""The types that steps on elements are asked about."""
+ON_THE_GPU, ON_THE_HOST = "GPU", "host"
+
+STEPS: Mapping[str, Callable[[str], Step]] = {
+    "delta": lambda name: CumulativeSum(name, name),
+    "fixedscaleoffset": lambda name: ScaleOffset(name, name, 2.5, 1.0, "fixedscaleoffset"),
+    "scale_offset": lambda name: ScaleOffset(name, name, 2, 1, "scale_offset"),
+    "astype": lambda name: Cast(name, "float64"),
+    "cast_value": lambda name: Cast(name, "float64", '{"rounding":"nearest-even"}'),
+    "packbits": lambda name: UnpackBits(name, 1),
+}
+"""Steps on elements, for a type."""
+
+
+def gpu_table() -> str:
+    """Where each step of decoding is done for results on a GPU, as the engine decides it."""
+    steps: dict[str, Step] = {
+        **{name: Decompress(name) for name in get_args(_hint(Decompress, "format"))},
+        **{name: VerifyChecksum(name) for name in get_args(_hint(VerifyChecksum, "algorithm"))},
+        "shuffle": Unshuffle(4),
+        "transpose between other codecs": Reorder(4, (1, 0)),
+    }
+    rows = ["| codec | decoded on |", "|---|---|"]
+    where = {name: _place(step) for name, step in steps.items()}
+    for place in (ON_THE_GPU, ON_THE_HOST):
+        names = [name for name, found in where.items() if found == place]
+        rows.append(f"| {_listed(names)} | {place} |")
+    for name, make in STEPS.items():
+        able = [each for each in NUMBERS if _place(make(each)) == ON_THE_GPU]
+        types = f"{ON_THE_GPU} for {_listed(able)}, else {ON_THE_HOST}" if able else ON_THE_HOST
+        rows.append(f"| `{name}` | {types} |")
+    rows.append(f"| all others | {ON_THE_HOST} |")
+    return "\n".join(rows)
+
+
+def _place(step: Step) -> str:
+    return (
+        ON_THE_GPU
+        if reason_against(step, cast("Decompressor", _Complete())) is None
+        else ON_THE_HOST
+    )
+
+
+def _hint(step: type[Step], name: str) -> object:
+    return get_type_hints(step)[name]
+
+
 def _listed(names: Iterable[str]) -> str:
     return " ".join(f"`{name}`" for name in names)
 
 
 def with_tables(readme: str) -> str:
     """The README's text with its tables as they should be."""
-    for name, table in (("codecs", codec_table()), ("data types", data_type_table())):
+    tables = {"codecs": codec_table(), "data types": data_type_table(), "gpu": gpu_table()}
+    for name, table in tables.items():
         before, begin, rest = readme.partition(f"<!-- begin {name} -->\n")
         _, end, after = rest.partition(f"<!-- end {name} -->")
         if not end:

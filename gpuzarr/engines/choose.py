@@ -11,44 +11,124 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from gpuzarr.engines.cpu.engine import CpuEngine
+from gpuzarr.engines.cpu.engine import CpuEngine, decoder_for
 from gpuzarr.errors import GpuzarrError, UnsupportedError
 from gpuzarr.plugins import find_plugin
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from gpuzarr.engines.cuda.device import Device
+    from gpuzarr.engines.cuda.engine import CudaEngine
     from gpuzarr.engines.engine import Engine
+    from gpuzarr.program import DecodeProgram
 
 log = logging.getLogger("gpuzarr.engine")
 
 ENTRY_POINTS = "gpuzarr.engines"
 """The group of entry points; a name in it is a kind of device."""
 
-MEMBERS = ("name", "device", "limits", "unsupported", "empty", "begin")
+MEMBERS = ("name", "device", "limits_for", "describe", "unsupported", "empty", "owns", "begin")
 """What an engine must have; see `gpuzarr.engines.engine.Engine`."""
 
 
-@lru_cache(maxsize=64)
-def choose_engine(device: str, threads: int | None, memory_limit: int | None) -> Engine:
-    """The engine that puts results on `device`; one for all arrays that are opened alike.
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the user asks of an engine; the members are arguments of `gpuzarr.open`."""
+
+    device: str = "auto"
+    decode: Literal["auto", "device", "host"] = "auto"
+    io: Literal["auto", "kvikio", "pinned"] = "auto"
+    threads: int | None = None
+    memory_limit: int | None = None
+
+
+def choose_engine(wishes: Wishes, program: DecodeProgram, dtype: np.dtype[Any]) -> Engine:
+    """The engine for arrays of a program; one for all that are opened alike.
 
     Args:
-        device: "auto", "cpu", "cuda", "cuda:N", or the name of a third party's engine.
-        threads: see `gpuzarr.open`.
-        memory_limit: see `gpuzarr.open`.
+        wishes: what the user asks for.
+        program: how the array's chunks are decoded.
+        dtype: of what is read.
 
     Raises:
-        UnsupportedError: there is no such engine here.
+        UnsupportedError: there is no such engine here, or it cannot run the program as wished.
     """
-    if device in {"auto", "cpu"}:
-        return CpuEngine(threads, memory_limit)
-    if re.fullmatch(r"cuda(:\d+)?", device):
+    if wishes.device == "auto":
+        return _automatic(wishes, program, dtype)
+    if wishes.device == "cpu":
+        return _checked(_cpu_engine(wishes.threads, wishes.memory_limit), program)
+    cuda = re.fullmatch(r"cuda(?::(\d+))?", wishes.device)
+    if cuda:
+        from gpuzarr.engines.cuda.availability import open_device  # noqa: PLC0415  only for CUDA
+
+        device = open_device(None if cuda[1] is None else int(cuda[1]))
+        return _checked(_cuda_engine(wishes, device, program), program)
+    return _checked(_plugged_in(wishes.device, wishes.threads, wishes.memory_limit), program)
+
+
+def _checked(engine: Engine, program: DecodeProgram) -> Engine:
+    """The engine itself, when it can run the program."""
+    reasons = engine.unsupported(program)
+    if reasons:
         raise UnsupportedError(
-            f"device {device!r} is not available: the CUDA engine is not part of this version of"
-            ' gpuzarr; use device="cpu" or "auto"'
+            f"the {engine.name} engine cannot decode this array", reasons=reasons
         )
+    return engine
+
+
+def _automatic(wishes: Wishes, program: DecodeProgram, dtype: np.dtype[Any]) -> Engine:
+    """CUDA where it can be used and its arrays can have the dtype, else the CPU."""
+    from gpuzarr.engines.cuda import availability  # noqa: PLC0415  loads no CUDA itself
+
+    if not availability.missing():
+        try:
+            device = availability.open_device(None)
+            if device.holds(dtype):
+                return _checked(_cuda_engine(wishes, device, program), program)
+            log.debug("choose: the CPU, since GPU arrays cannot have dtype %s", dtype)
+        except UnsupportedError as error:
+            if wishes.decode == "device":
+                raise
+            log.info("choose: the CPU, since CUDA cannot be used: %s", error)
+    return _checked(_cpu_engine(wishes.threads, wishes.memory_limit), program)
+
+
+@lru_cache(maxsize=16)
+def _cpu_engine(threads: int | None, memory_limit: int | None) -> CpuEngine:
+    return CpuEngine(threads, memory_limit)
+
+
+def _cuda_engine(wishes: Wishes, device: Device, program: DecodeProgram) -> CudaEngine:
+    """The engine of a device, as one that runs all of the program on it or not."""
+    from gpuzarr.engines.cuda.capability import reasons_against  # noqa: PLC0415
+
+    alone = wishes.decode != "host" and not reasons_against(program, device.decompressor)
+    return _make_cuda_engine(wishes, device, alone or wishes.decode == "device")
+
+
+@lru_cache(maxsize=16)
+def _make_cuda_engine(wishes: Wishes, device: Device, alone: bool) -> CudaEngine:  # noqa: FBT001
+    from gpuzarr.engines.cuda.engine import CudaEngine  # noqa: PLC0415
+
+    return CudaEngine(
+        device,
+        decoder_for,
+        name="cuda" if alone else "hybrid",
+        decode=wishes.decode,
+        io=wishes.io,
+        threads=wishes.threads,
+        memory_limit=wishes.memory_limit,
+    )
+
+
+@lru_cache(maxsize=16)
+def _plugged_in(device: str, threads: int | None, memory_limit: int | None) -> Engine:
+    """A third party's engine."""
     kind = device.partition(":")[0]
     plugin = find_plugin(ENTRY_POINTS, kind)
     if plugin is None:
@@ -71,3 +151,10 @@ def choose_engine(device: str, threads: int | None, memory_limit: int | None) ->
             f" it has no {', '.join(missing)}"
         )
     return cast("Engine", engine)
+
+
+def forget_engines() -> None:
+    """Make all engines anew when they are next asked for: for tests, and after a fork."""
+    _cpu_engine.cache_clear()
+    _make_cuda_engine.cache_clear()
+    _plugged_in.cache_clear()

@@ -18,6 +18,8 @@ from gpuzarr.errors import SelectionError, UnsupportedError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from gpuzarr.engines.engine import Engine
+
 _SMALL_INTEGER_NBYTES = 2
 
 
@@ -186,20 +188,24 @@ def _round_to_odd(values: NDArray[Any]) -> NDArray[np.float32]:
     return odd
 
 
-def check_out(out: Any, shape: tuple[int, ...], conversion: Conversion) -> None:
+def check_out(out: Any, shape: tuple[int, ...], conversion: Conversion, engine: Engine) -> None:
     """Refuse an `out` that a result of this shape does not fit exactly.
 
     Raises:
-        ValueError: wrong shape or dtype, read-only, or overlapping itself.
+        ValueError: not an array of the engine's device, wrong shape or dtype, read-only, or
+            overlapping itself.
     """
-    if not isinstance(out, np.ndarray):
-        found = type(out).__name__
-        raise ValueError(f"out= must be a numpy.ndarray, not {found}")  # noqa: TRY004  as for its shape
+    if not engine.owns(out):
+        due = type(engine.empty((0,), np.dtype(np.uint8)))
+        raise ValueError(
+            f"out= must be a {due.__module__}.{due.__qualname__} on {engine.device}, not a"
+            f" {type(out).__module__}.{type(out).__qualname__}"
+        )
     if out.shape != shape:
         raise ValueError(f"out= has shape {out.shape}, but the selection has {shape}")
     if out.dtype != conversion.result:
         raise ValueError(f"out= has dtype {out.dtype}, but the result has {conversion.result}")
-    if not out.flags.writeable:
+    if isinstance(out, np.ndarray) and not out.flags.writeable:
         raise ValueError("out= is read-only")
     if _overlaps_itself(out):
         raise ValueError("out= overlaps itself")

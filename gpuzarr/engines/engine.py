@@ -1,10 +1,10 @@
 """What an engine is: it runs one decode program over batches of chunks, and writes the outputs.
 
-    engine.begin(outputs) -> Session        one read
-        session.fetch(batch, store)         starts the batch's reads
-        session.decode(program, batch, staging)
-        session.fill(pieces)                chunks that are not stored
-        session.finish()                    waits; raises one error that names every failed chunk
+    engine.begin(outputs) -> Session                one read
+        session.fetch(program, batch, store)        starts the batch's reads
+        session.decode(program, batch, staging)     decodes what they brought
+        session.fill(pieces)                        chunks that are not stored
+        session.finish()                            waits; one error names every failed chunk
 
 Engines hold nothing of a read, so that many threads read at once; a session holds it all.
 """
@@ -23,10 +23,13 @@ if TYPE_CHECKING:
     from gpuzarr.plan.batches import Batch, BatchLimits
     from gpuzarr.plan.chunk_table import PieceTable
     from gpuzarr.program import DecodeProgram
-    from gpuzarr.stores.store import Pending, Store
+    from gpuzarr.stores.store import Store
 
 DeviceArray = Any
 """A numpy.ndarray or a cupy.ndarray; the latter's package is not imported for a type."""
+
+Staging = Any
+"""What an engine's `fetch` gives to its `decode`; only the engine looks into it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +62,24 @@ class Output:
     conversion: Conversion
 
 
+@dataclass(frozen=True, slots=True)
+class ProgramReport:
+    """How an engine runs a program, for `explain`."""
+
+    steps: tuple[str, ...]
+    """Each step, in order, with where it runs if that is not plain."""
+    notes: tuple[str, ...] = ()
+    """Why a faster way is not taken."""
+
+
 class Session(Protocol):
     """One read in flight."""
 
-    def fetch(self, batch: Batch, store: Store) -> Pending:
+    def fetch(self, program: DecodeProgram, batch: Batch, store: Store) -> Staging:
         """Start the reads of a batch."""
         ...
 
-    def decode(self, program: DecodeProgram, batch: Batch, staging: Pending) -> None:
+    def decode(self, program: DecodeProgram, batch: Batch, staging: Staging) -> None:
         """Decode the batch's chunks and write their pieces; may return before that is done."""
         ...
 
@@ -99,7 +112,14 @@ class Engine(Protocol):
     """What `Array.engine` shows: "cpu", "cuda", "hybrid", ..."""
     device: str
     """Where results live: "cpu", "cuda:0", ..."""
-    limits: BatchLimits
+
+    def limits_for(self, program: DecodeProgram) -> BatchLimits:
+        """How large the batches of a program may be."""
+        ...
+
+    def describe(self, program: DecodeProgram) -> ProgramReport:
+        """How the program runs here."""
+        ...
 
     def unsupported(self, program: DecodeProgram) -> tuple[str, ...]:
         """Every reason why this engine cannot run the program; () when it can."""
@@ -113,6 +133,18 @@ class Engine(Protocol):
         """
         ...
 
-    def begin(self, outputs: Sequence[Output]) -> Session:
-        """Start a read into these outputs."""
+    def owns(self, array: object) -> bool:
+        """Whether this is an array that results can be written into."""
+        ...
+
+    def begin(self, outputs: Sequence[Output], stream: Any = None) -> Session:
+        """Start a read into these outputs.
+
+        Args:
+            outputs: where it writes.
+            stream: what its work is ordered on, for devices that have streams.
+
+        Raises:
+            ValueError: a stream where there are none.
+        """
         ...

@@ -1,4 +1,4 @@
-"""The one error of a read, made of what failed."""
+"""What failed in a read: chunk by chunk, and the one error that is made of it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ from gpuzarr.errors import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gpuzarr.engines.step_error import StepError
+    from gpuzarr.plan.batches import Batch
+    from gpuzarr.plan.ranges import Requests
+
 
 def combine(failures: Sequence[ChunkFailure]) -> GpuzarrError:
     """One error for all failed chunks: of their common kind, where they have one."""
@@ -32,3 +36,31 @@ def combine(failures: Sequence[ChunkFailure]) -> GpuzarrError:
     if all(isinstance(cause, MemoryLimitError) for cause in causes):
         return MemoryLimitError(f"{causes[0]}{more}", key=failures[0].key)
     return ChunkError(f"{count} could not be read", failures=tuple(failures))
+
+
+def chunk_failure(batch: Batch, row: int, step: str, cause: Exception) -> ChunkFailure:
+    """The failure of a batch's chunk."""
+    key = batch.requests.keys[int(batch.request[row])]
+    return ChunkFailure(key, tuple(batch.chunks.coords[row].tolist()), step, cause)
+
+
+def step_failure(batch: Batch, row: int, error: StepError) -> ChunkFailure:
+    """The failure of a batch's chunk whose bytes are damaged."""
+    kind = ChecksumError if error.checksum else DecodeError
+    return chunk_failure(batch, row, error.step, kind(error.cause_message))
+
+
+def check_validator(requests: Requests, request: int, validator: object) -> None:
+    """Refuse bytes of a shard that is not the one whose index said where they are.
+
+    Raises:
+        ChunkError: it was replaced.
+    """
+    expected = requests.validators.get(requests.keys[request])
+    if expected is not None and validator != expected:
+        raise ChunkError("the shard was replaced after its index was read")
+
+
+def shard_is_gone() -> StoreError:
+    """The error for chunks of a shard that cannot be read although its index was."""
+    return StoreError("the shard was there when its index was read, and is gone now")

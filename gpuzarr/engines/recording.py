@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gpuzarr.engines.engine import ProgramReport
+from gpuzarr.program import describe_step
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -29,9 +32,9 @@ class RecordingSession:
     failures: list[ChunkFailure] = field(default_factory=list)
     finished: bool = False
 
-    def fetch(self, batch: Batch, store: Store) -> Pending:
+    def fetch(self, program: DecodeProgram, batch: Batch, store: Store) -> Pending:
         """Remember the batch; nothing is read."""
-        del store
+        del program, store
         self.batches.append(batch)
         return _Nothing()
 
@@ -65,8 +68,17 @@ class RecordingEngine:
 
     def __init__(self, limits: BatchLimits) -> None:
         """Cut batches as an engine with these limits would."""
-        self.limits = limits
+        self._limits = limits
         self.sessions: list[RecordingSession] = []
+
+    def limits_for(self, program: DecodeProgram) -> BatchLimits:
+        """Those that it was made with."""
+        del program
+        return self._limits
+
+    def describe(self, program: DecodeProgram) -> ProgramReport:
+        """The steps as they are."""
+        return ProgramReport(tuple(map(describe_step, program.steps)))
 
     def unsupported(self, program: DecodeProgram) -> tuple[str, ...]:
         """Nothing: nothing is run."""
@@ -77,8 +89,13 @@ class RecordingEngine:
         """An array of that shape with one element's memory."""
         return np.broadcast_to(np.zeros((), dtype), tuple(shape))
 
-    def begin(self, outputs: Sequence[Output]) -> RecordingSession:
+    def owns(self, array: object) -> bool:
+        """Whether it is NumPy's."""
+        return isinstance(array, np.ndarray)
+
+    def begin(self, outputs: Sequence[Output], stream: object = None) -> RecordingSession:
         """Start remembering."""
+        del stream
         session = RecordingSession(outputs)
         self.sessions.append(session)
         return session

@@ -17,7 +17,7 @@ import zstandard
 
 import gpuzarr
 from gpuzarr import ChunkError, MetadataError, NotFoundError, StoreError, UnsupportedError
-from gpuzarr.engines.choose import choose_engine
+from gpuzarr.engines.choose import forget_engines
 from tests.arrays import encoded, plain_store, sharded_store, v3_metadata
 
 if TYPE_CHECKING:
@@ -33,12 +33,12 @@ ARRAY = np.arange(40 * 30, dtype=np.int32).reshape(40, 30) // 7
 def clean() -> Iterator[None]:
     """Forget what earlier tests installed."""
     modules = set(sys.modules)
-    choose_engine.cache_clear()
+    forget_engines()
     yield
     for name in set(sys.modules) - modules:
         if name.partition(".")[0].startswith(("gpuzarr_", "broken_")):
             del sys.modules[name]
-    choose_engine.cache_clear()
+    forget_engines()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from gpuzarr.engines.cpu.number_types import integer_range, is_integer
+from gpuzarr.engines.number_types import integer_range, is_integer
 from gpuzarr.engines.step_error import DamageError
 
 WIDEST = 8

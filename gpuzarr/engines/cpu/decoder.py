@@ -79,15 +79,41 @@ class ChunkDecoder:
         Raises:
             StepError: the bytes are damaged.
         """
+        return self._as_array(self._run(encoded, out, self._steps))
+
+    def decode_bytes(
+        self, encoded: memoryview, count: int, out: memoryview | None = None
+    ) -> memoryview:
+        """Run the first `count` steps alone, for an engine that does the others elsewhere.
+
+        Args:
+            encoded: the stored bytes, contiguous.
+            count: how many steps, none of which may give objects.
+            out: where the bytes shall lie; exactly as many as come out. None: anywhere, perhaps in
+                scratch that the thread's next decode overwrites.
+
+        Raises:
+            StepError: the bytes are damaged.
+        """
+        return cast("memoryview", self._run(encoded, out, self._steps[:count]))
+
+    def nbytes_after(self, count: int) -> int | None:
+        """Bytes that the first `count` steps give; None where only the data tell."""
+        return self._steps[count - 1].nbytes if count else self._stored_nbytes
+
+    def _run(
+        self, encoded: memoryview, out: memoryview | None, steps: Sequence[Prepared]
+    ) -> memoryview | np.ndarray:
+        """Run steps, from the first one on."""
         data: memoryview | np.ndarray = encoded
         if self._stored_nbytes is not None and len(encoded) != self._stored_nbytes:
             name = self._steps[0].name if self._steps else "read"
             raise StepError(name, f"{len(encoded)} bytes are stored, not {self._stored_nbytes}")
         slot = 0
-        for step in self._steps:
+        for step in steps:
             target = None
             if step.writes and step.nbytes is not None:
-                if out is not None and step is self._steps[-1]:
+                if out is not None and step is steps[-1]:
                     target = out
                 else:
                     # Never the slot written last: what this step reads may lie there.
@@ -97,7 +123,7 @@ class ChunkDecoder:
         if out is not None and data is not out and not isinstance(data, np.ndarray):
             out[:] = data
             data = out
-        return self._as_array(data)
+        return data
 
     def _as_array(self, data: memoryview | np.ndarray) -> np.ndarray:
         """View decoded elements as the chunk."""

@@ -10,10 +10,12 @@ import numpy as np
 
 from gpuzarr.engines.cpu.decoder import ChunkDecoder, unsupported
 from gpuzarr.engines.cpu.session import CpuSession
+from gpuzarr.engines.engine import ProgramReport
 from gpuzarr.engines.memory import CHECKED_NBYTES, available_nbytes
 from gpuzarr.engines.pool import cpu_count
 from gpuzarr.errors import MemoryLimitError, MetadataError
 from gpuzarr.plan.batches import BatchLimits
+from gpuzarr.program import describe_step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +55,16 @@ class CpuEngine:
         nbytes = BATCH_NBYTES
         if memory_limit is not None:
             nbytes = max(1, min(nbytes, memory_limit // self.threads))
-        self.limits = BatchLimits(nbytes, self.threads, GAP_NBYTES, LEAST_NBYTES)
+        self._limits = BatchLimits(nbytes, self.threads, GAP_NBYTES, LEAST_NBYTES)
+
+    def limits_for(self, program: DecodeProgram) -> BatchLimits:
+        """The same for all programs."""
+        del program
+        return self._limits
+
+    def describe(self, program: DecodeProgram) -> ProgramReport:
+        """The steps as they are."""
+        return ProgramReport(tuple(map(describe_step, program.steps)))
 
     def unsupported(self, program: DecodeProgram) -> tuple[str, ...]:
         """Libraries that the program needs and that are not installed."""
@@ -74,8 +85,14 @@ class CpuEngine:
                 f"the result needs {nbytes:,} bytes ({tuple(shape)} of {dtype}): {error}"
             ) from error
 
-    def begin(self, outputs: Sequence[Output]) -> CpuSession:
+    def owns(self, array: object) -> bool:
+        """Whether it is NumPy's."""
+        return isinstance(array, np.ndarray)
+
+    def begin(self, outputs: Sequence[Output], stream: object = None) -> CpuSession:
         """Start a read."""
+        if stream is not None:
+            raise ValueError("stream= is for results on a GPU; these are NumPy arrays")
         return CpuSession(outputs, decoder_for, self.threads, self.memory_limit)
 
 

@@ -16,9 +16,9 @@ from numcodecs.shuffle import Shuffle
 from gpuzarr.engines.cpu import bits
 from gpuzarr.engines.cpu.casts import cast_value
 from gpuzarr.engines.cpu.configuration import load
-from gpuzarr.engines.cpu.number_types import BITS
 from gpuzarr.engines.cpu.prepared import new_bytes
 from gpuzarr.engines.cpu.scale_offset import undo_scale_offset
+from gpuzarr.engines.number_types import BITS
 from gpuzarr.engines.step_error import DamageError
 from gpuzarr.program import count_components, resolve_dtype
 

@@ -58,8 +58,9 @@ class CpuSession:
         self._missing: list[int] = []
         self._stopped = threading.Event()
 
-    def fetch(self, batch: Batch, store: Store) -> Pending:
+    def fetch(self, program: DecodeProgram, batch: Batch, store: Store) -> Pending:
         """Start the batch's reads, in stores that start them early."""
+        del program
         requests = batch.requests
         return store.start_reads(requests.keys, requests.offset, requests.nbytes)
 

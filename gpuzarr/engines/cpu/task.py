@@ -12,17 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gpuzarr.engines.cpu.scatter import piece_writers
+from gpuzarr.engines.failures import (
+    check_validator,
+    chunk_failure,
+    shard_is_gone,
+    step_failure,
+)
 from gpuzarr.engines.memory import CHECKED_NBYTES, available_nbytes
 from gpuzarr.engines.step_error import StepError
-from gpuzarr.errors import (
-    ChecksumError,
-    ChunkError,
-    ChunkFailure,
-    DecodeError,
-    GpuzarrError,
-    MemoryLimitError,
-    StoreError,
-)
+from gpuzarr.errors import GpuzarrError, MemoryLimitError
 from gpuzarr.plan.ranges import WHOLE
 
 if TYPE_CHECKING:
@@ -33,6 +31,7 @@ if TYPE_CHECKING:
     from gpuzarr.engines.cpu.decoder import ChunkDecoder
     from gpuzarr.engines.cpu.scatter import PieceWriter
     from gpuzarr.engines.engine import Output
+    from gpuzarr.errors import ChunkFailure
     from gpuzarr.plan.batches import Batch
     from gpuzarr.program import DecodeProgram
     from gpuzarr.stores.store import Pending
@@ -147,8 +146,7 @@ class BatchTask:
                 for writer in writers:
                     writer.write(row, values)
         except StepError as error:
-            kind = ChecksumError if error.checksum else DecodeError
-            self._fail(row, error.step, kind(error.cause_message))
+            self._failures.append(step_failure(self._batch, row, error))
         except GpuzarrError as error:
             self._fail(row, step, error)
         except MemoryError as error:
@@ -180,8 +178,7 @@ class BatchTask:
                 blob = result(held, allocate)
                 if blob is not None:
                     data = blob.data
-                    if batch.requests.validators:
-                        self._check_validator(held, blob.validator)
+                    check_validator(batch.requests, held, blob.validator)
             except GpuzarrError as error:
                 failure = error
 
@@ -193,7 +190,7 @@ class BatchTask:
             if nbytes[row] == WHOLE:
                 return data
             if data is None:
-                raise StoreError("the shard was there when its index was read, and is gone now")
+                raise shard_is_gone()
             return data[start[row] : start[row] + nbytes[row]]
 
         return encoded
@@ -205,13 +202,6 @@ class BatchTask:
             return [self._decoder_for(program, tuple(shapes[0].tolist()))] * len(shapes)
         return [self._decoder_for(program, tuple(shape)) for shape in shapes.tolist()]
 
-    def _check_validator(self, request: int, validator: object) -> None:
-        """Refuse bytes of a shard that is not the one whose index said where they are."""
-        requests = self._batch.requests
-        expected = requests.validators.get(requests.keys[request])
-        if expected is not None and validator != expected:
-            raise ChunkError("the shard was replaced after its index was read")
-
     def _check_memory(self, row: int) -> None:
         """Refuse a chunk that does not fit into what is free, before anything is allocated."""
         nbytes = int(self._batch.chunks.decoded_nbytes[row])
@@ -221,10 +211,7 @@ class BatchTask:
             )
 
     def _fail(self, row: int, step: str, cause: Exception) -> None:
-        batch = self._batch
-        key = batch.requests.keys[int(batch.request[row])]
-        coords = tuple(batch.chunks.coords[row].tolist())
-        self._failures.append(ChunkFailure(key, coords, step, cause))
+        self._failures.append(chunk_failure(self._batch, row, step, cause))
 
 
 def _into(place: memoryview, scratch: EncodedScratch) -> Callable[[int], memoryview]:

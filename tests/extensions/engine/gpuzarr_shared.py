@@ -14,10 +14,12 @@ import numpy as np
 
 from gpuzarr.engines.cpu.decoder import ChunkDecoder, unsupported
 from gpuzarr.engines.cpu.scatter import piece_writers
+from gpuzarr.engines.engine import ProgramReport
 from gpuzarr.engines.step_error import StepError
 from gpuzarr.errors import ChunkError, ChunkFailure, DecodeError, GpuzarrError, MemoryLimitError
 from gpuzarr.plan.batches import BatchLimits
 from gpuzarr.plan.ranges import WHOLE
+from gpuzarr.program import describe_step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +41,16 @@ class SharedEngine:
         """Make the engine; the arguments are those of `gpuzarr.open`."""
         del device, threads
         nbytes = 1 << 24 if memory_limit is None else memory_limit
-        self.limits = BatchLimits(nbytes, parallel=1, gap_nbytes=1 << 14)
+        self._limits = BatchLimits(nbytes, parallel=1, gap_nbytes=1 << 14)
+
+    def limits_for(self, program: DecodeProgram) -> BatchLimits:
+        """The same for all programs."""
+        del program
+        return self._limits
+
+    def describe(self, program: DecodeProgram) -> ProgramReport:
+        """The steps as they are."""
+        return ProgramReport(tuple(map(describe_step, program.steps)))
 
     def unsupported(self, program: DecodeProgram) -> tuple[str, ...]:
         """What the CPU cannot decode."""
@@ -52,8 +63,14 @@ class SharedEngine:
         memory = mmap.mmap(-1, max(1, prod(shape) * dtype.itemsize))
         return np.ndarray(tuple(shape), dtype, memory)
 
-    def begin(self, outputs: Sequence[Output]) -> SharedSession:
+    def owns(self, array: object) -> bool:
+        """Whether it is NumPy's."""
+        return isinstance(array, np.ndarray)
+
+    def begin(self, outputs: Sequence[Output], stream: object = None) -> SharedSession:
         """Start a read."""
+        if stream is not None:
+            raise ValueError("stream= has no meaning here")
         return SharedSession(outputs)
 
 
@@ -66,8 +83,9 @@ class SharedSession:
         self._failures: list[ChunkFailure] = []
         self._missing = 0
 
-    def fetch(self, batch: Batch, store: Store) -> Pending:
+    def fetch(self, program: DecodeProgram, batch: Batch, store: Store) -> Pending:
         """Start the reads of a batch."""
+        del program
         requests = batch.requests
         return store.start_reads(requests.keys, requests.offset, requests.nbytes)
 

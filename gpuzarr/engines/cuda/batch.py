@@ -1,0 +1,402 @@
+"""One batch on the device: from encoded chunks in staging to pieces in the outputs.
+
+`BatchBuilder` walks through the device's steps of a program and adds what each needs to a `Work`:
+a call of nvCOMP for each format of streams, a launch for each other step, and at last the scatter.
+On the way it keeps, for every chunk, where its bytes are by now, and whether they are still
+shuffled, for a byte shuffle is undone by whatever reads the bytes next.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+import numpy as np
+
+from gpuzarr.engines.cuda import transfer
+from gpuzarr.engines.cuda.filters import add_filter
+from gpuzarr.engines.cuda.frames.streams import BIT_SHUFFLE, BYTE_SHUFFLE, UNCHECKED
+from gpuzarr.engines.cuda.kernels import BIT_TILE, COPY_TILE, SCATTER_TILE, THREADS
+from gpuzarr.engines.cuda.layout import ACTUAL_NBYTES, STATUS_NBYTES, slots
+from gpuzarr.engines.cuda.pieces import PieceRows, first_blocks, merge_axes
+from gpuzarr.engines.cuda.transfer import ChunkColumns
+from gpuzarr.engines.cuda.work import Checksums, Decompression, Work
+from gpuzarr.program import (
+    Cast,
+    CumulativeSum,
+    Decompress,
+    HostOnly,
+    Reorder,
+    ScaleOffset,
+    UnpackBits,
+    Unshuffle,
+    VerifyChecksum,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from gpuzarr.engines.cuda.device import Decompressor
+    from gpuzarr.engines.cuda.frames.streams import Frames, StreamFormat, StreamTable
+    from gpuzarr.engines.cuda.layout import BatchLayout
+    from gpuzarr.engines.cuda.transfer import OutputTarget
+    from gpuzarr.plan.chunk_table import PieceTable
+    from gpuzarr.program import Layout, Step
+
+CHECKS = {"zstd": "xxh64", "deflate": "adler32", "gzip": "crc32"}
+"""The checksum of its output that a stream of a format may carry."""
+ONE_STREAM_A_THREAD = ("xxh64", "blosclz")
+"""Kernels in which a thread, not a block, does a stream."""
+
+
+class BatchBuilder:
+    """The work of one batch, put together."""
+
+    def __init__(  # noqa: PLR0913  what a batch is made of
+        self,
+        *,
+        decompressor: Decompressor,
+        layout: BatchLayout,
+        base: int,
+        staging: int,
+        address: NDArray[np.int64],
+        nbytes: NDArray[np.int64],
+        shapes: NDArray[np.int64],
+        encoded: NDArray[np.bool_],
+        image_nbytes: NDArray[np.int64],
+    ) -> None:
+        """Start with the chunks as they lie in staging.
+
+        Args:
+            decompressor: what decodes streams.
+            layout: where everything is to lie.
+            base: address of the batch's memory.
+            staging: address of the encoded bytes.
+            address: (n,) addresses of the chunks.
+            nbytes: (n,) their bytes.
+            shapes: (n, ndim) their shapes.
+            encoded: (n,) whether the device's steps are still to be run on them; the host has
+                decoded the others.
+            image_nbytes: (n,) bytes of each chunk's slot in an image.
+        """
+        self.work = Work()
+        self.decompressor = decompressor
+        self.shapes = shapes
+        self.encoded = np.flatnonzero(encoded)
+        self.address = address.copy()
+        self.nbytes = nbytes.copy()
+        n = len(address)
+        self.typesize = np.zeros(n, np.int64)
+        self.block = np.zeros(n, np.int64)
+        self._layout = layout
+        self._base = base
+        self._staging = staging
+        self._slot = slots(image_nbytes)[0]
+        self._image = 0
+        self._streams = 0
+        self.status = base + layout.status
+        self.value = base + layout.value
+
+    # ----------------------------------------------------------------------- places in memory
+
+    def next_image(self) -> NDArray[np.int64]:
+        """(n,) addresses of the slots in the image that is written next."""
+        start = self._base + self._layout.images[self._image]
+        self._image = 1 - self._image
+        return start + self._slot
+
+    def move(self, rows: NDArray[np.int64], address: NDArray[np.int64]) -> None:
+        """The bytes of some chunks are elsewhere now, and not shuffled."""
+        self.address[rows] = address
+        self.typesize[rows] = 0
+
+    # ----------------------------------------------------------------------------------- steps
+
+    def run(self, steps: Sequence[Step], sizes: NDArray[np.int64], frames: Frames | None) -> None:
+        """Add the device's steps.
+
+        Args:
+            steps: in order.
+            sizes: (n, steps) bytes that each gives for each chunk.
+            frames: the walked frames of the `Decompress` among them; its rows are those of the
+                encoded chunks, in order.
+        """
+        for place, step in enumerate(steps):
+            match step:
+                case Decompress():
+                    assert frames is not None  # noqa: S101  the session walks them before
+                    self._decompress(frames, sizes[:, place])
+                case VerifyChecksum():
+                    self.unshuffled()
+                    self._verify(step)
+                case Unshuffle():
+                    self.unshuffled()
+                    self._unshuffle(step)
+                case CumulativeSum() | ScaleOffset() | Cast() | UnpackBits() | Reorder():
+                    self.unshuffled()
+                    add_filter(self, step, sizes[self.encoded, place])
+                case HostOnly():
+                    raise AssertionError(step)  # the capability rules leave it to the host
+                case _:
+                    assert_never(step)
+
+    def finish(self, targets: Sequence[OutputTarget], pieces: PieceTable, layout: Layout) -> Work:
+        """Add the scatter, and give the whole work."""
+        work = self.work
+        columns = ChunkColumns(
+            work.integers(self.address),
+            work.integers(self.nbytes),
+            work.integers(self.typesize),
+            work.integers(self.block),
+            bool(self.typesize.any()),
+        )
+        transfer.scatter(work, targets, pieces, self.shapes, layout, columns, self.status)
+        return work
+
+    def _verify(self, step: VerifyChecksum) -> None:
+        """Compute the checksums of the chunks' bytes, compare them, and leave them out."""
+        rows, work = self.encoded, self.work
+        begin = self.address[rows]
+        self.nbytes[rows] -= 4
+        stored = begin + self.nbytes[rows]
+        if step.at == "start":
+            stored = begin
+            self.address[rows] += 4
+        self._checksums(step.algorithm, self.address[rows], self.nbytes[rows])
+        work.launch(
+            "check_stored",
+            -(-len(rows) // THREADS),
+            self.value,
+            work.integers(stored),
+            work.integers(rows),
+            len(rows),
+            self.status,
+        )
+
+    def _checksums(
+        self, algorithm: str, source: NDArray[np.int64], nbytes: NDArray[np.int64]
+    ) -> None:
+        """Compute checksums of ranges into the place for values."""
+        work, count = self.work, len(source)
+        sources, sizes = work.integers(source), work.integers(nbytes)
+        if algorithm in {"crc32", "crc32c"}:
+            most = int(nbytes.max())
+            work.operations.append(Checksums(algorithm, count, sources, sizes, most, self.value))
+            return
+        blocks = -(-count // THREADS) if algorithm in ONE_STREAM_A_THREAD else count
+        work.launch(algorithm, blocks, sources, sizes, self.value, count)
+
+    # --------------------------------------------------------------------------------- shuffles
+
+    def _unshuffle(self, step: Unshuffle) -> None:
+        rows = self.encoded
+        if step.unit == "bit":
+            target = self.next_image()[rows]
+            self._unshuffle_bits(
+                self.address[rows], target, self.nbytes[rows], step.itemsize, round_down=True
+            )
+            self.move(rows, target)
+        elif step.itemsize > 1:
+            self.typesize[rows] = step.itemsize
+            self.block[rows] = np.maximum(self.nbytes[rows], 1)
+
+    def _unshuffle_bits(
+        self,
+        source: NDArray[np.int64],
+        target: NDArray[np.int64],
+        nbytes: NDArray[np.int64],
+        typesize: NDArray[np.int64] | int,
+        *,
+        round_down: bool,
+    ) -> None:
+        work = self.work
+        typesize = np.broadcast_to(np.asarray(typesize, np.int64), nbytes.shape)
+        edges = first_blocks(np.maximum(nbytes // typesize, 1), BIT_TILE)
+        work.launch(
+            "bit_unshuffle",
+            edges[-1],
+            work.integers(source),
+            work.integers(target),
+            work.integers(nbytes),
+            work.integers(typesize),
+            work.integers(edges),
+            len(nbytes),
+            int(round_down),
+        )
+
+    def unshuffled(self) -> None:
+        """Bring the bytes of shuffled chunks into their own order, for a step that needs them."""
+        if not self.typesize.any():
+            return
+        rows = self.encoded
+        target = self.next_image()
+        work = self.work
+        columns = ChunkColumns(
+            work.integers(self.address),
+            work.integers(self.nbytes),
+            work.integers(self.typesize),
+            work.integers(self.block),
+            shuffled=True,
+        )
+        pieces = np.stack(
+            [
+                *(rows, np.zeros_like(rows), target[rows]),
+                *(self.nbytes[rows], np.ones_like(rows), np.ones_like(rows)),
+            ],
+            axis=1,
+        )
+        self.scatter_items(PieceRows(pieces, 0, _NONE, _NONE), columns, item=1)
+        self.move(rows, target[rows])
+
+    def scatter_items(self, rows: PieceRows, columns: ChunkColumns, item: int) -> None:
+        """Add a launch that copies elements, as they are, to places in device memory."""
+        rows = merge_axes(rows)
+        work = self.work
+        edges = first_blocks(rows.counts(), SCATTER_TILE)
+        work.launch(
+            "scatter_items",
+            edges[-1],
+            work.integers(rows.rows),
+            work.integers(edges),
+            len(rows.rows),
+            rows.naxes,
+            0,
+            0,
+            0,
+            columns.address,
+            columns.nbytes,
+            columns.typesize,
+            columns.block,
+            item,
+            0,
+            item,
+            0,
+            int(columns.shuffled),
+        )
+
+    # ----------------------------------------------------------------------------- decompression
+
+    def _decompress(self, frames: Frames, sizes: NDArray[np.int64]) -> None:
+        rows = self.encoded
+        target = self.next_image()
+        image = target[rows]  # by the frames' own numbers of chunks
+        for name, table in frames.streams.items():
+            self._decompress_streams(name, table, image)
+        copies = frames.copies
+        if len(copies):
+            source, goal = self._staging + copies.source, image[copies.chunk] + copies.target
+            self._copy_ranges(source, goal, copies.nbytes)
+        self.move(rows, image)
+        self.nbytes[rows] = sizes[rows]
+        if frames.shuffle is None or frames.typesize is None or frames.block is None:
+            return
+        by_bytes = np.flatnonzero(frames.shuffle == BYTE_SHUFFLE)
+        self.typesize[rows[by_bytes]] = frames.typesize[by_bytes]
+        self.block[rows[by_bytes]] = frames.block[by_bytes]
+        by_bits = np.flatnonzero(frames.shuffle == BIT_SHUFFLE)
+        if len(by_bits):
+            self._unshuffle_blocks(rows[by_bits], frames.typesize[by_bits], frames.block[by_bits])
+
+    def _decompress_streams(
+        self, name: StreamFormat, table: StreamTable, image: NDArray[np.int64]
+    ) -> None:
+        """Decode all streams of one format, and check what came out."""
+        work, count = self.work, len(table)
+        source = self._staging + table.source
+        target = image[table.chunk] + table.target
+        if name != "blosclz":
+            source = self._aligned(source, table.nbytes, self.decompressor.alignment(name).input)
+        sources, nbytes = work.integers(source), work.integers(table.nbytes)
+        targets, capacity = work.integers(target), work.integers(table.decoded)
+        actual = self._base + self._layout.actual + ACTUAL_NBYTES * self._streams
+        stream_status = self._base + self._layout.stream_status + STATUS_NBYTES * self._streams
+        self._streams += count
+        if name == "blosclz":
+            blocks = -(-count // THREADS)
+            columns = (sources, nbytes, targets, capacity, actual, stream_status)
+            work.launch("blosclz", blocks, *columns, count)
+        else:
+            work.operations.append(
+                Decompression(
+                    *(name, count, sources, nbytes, targets, capacity, actual, stream_status),
+                    most=int(table.decoded.max()),
+                    temp=self._base + self._layout.temp,
+                    temp_nbytes=self._layout.temp_nbytes,
+                )
+            )
+        chunk = work.integers(self.encoded[table.chunk])
+        work.launch(
+            "check_streams",
+            -(-count // THREADS),
+            stream_status,
+            actual,
+            capacity,
+            chunk,
+            count,
+            self.status,
+        )
+        checked = np.flatnonzero(table.check != UNCHECKED)
+        if len(checked):
+            self._check(CHECKS[name], table.take(checked), target[checked])
+
+    def _check(self, algorithm: str, table: StreamTable, target: NDArray[np.int64]) -> None:
+        """Compare what streams gave with the checksums that they carry."""
+        work, count = self.work, len(table)
+        self._checksums(algorithm, target, table.decoded)
+        work.launch(
+            "check_values",
+            -(-count // THREADS),
+            self.value,
+            work.integers(table.check),
+            work.integers(self.encoded[table.chunk]),
+            count,
+            self.status,
+        )
+
+    def _aligned(
+        self, source: NDArray[np.int64], nbytes: NDArray[np.int64], alignment: int
+    ) -> NDArray[np.int64]:
+        """Addresses of the streams where nvCOMP takes them, copied there if need be."""
+        if not (source % alignment).any():
+            return source
+        offset, _ = slots(nbytes)
+        target = self._base + self._layout.aligned + offset
+        self._copy_ranges(source, target, nbytes)
+        return target
+
+    def _copy_ranges(
+        self, source: NDArray[np.int64], target: NDArray[np.int64], nbytes: NDArray[np.int64]
+    ) -> None:
+        work = self.work
+        edges = first_blocks(nbytes, COPY_TILE)
+        work.launch(
+            "copy_ranges",
+            edges[-1],
+            work.integers(source),
+            work.integers(target),
+            work.integers(nbytes),
+            work.integers(edges),
+            len(nbytes),
+        )
+
+    def _unshuffle_blocks(
+        self, rows: NDArray[np.int64], typesize: NDArray[np.int64], block: NDArray[np.int64]
+    ) -> None:
+        """Undo Blosc's bit shuffle, which was done block by block."""
+        nbytes = self.nbytes[rows]
+        count = -(-nbytes // block)
+        chunk = np.repeat(np.arange(len(rows)), count)
+        start = (np.arange(len(chunk)) - np.repeat(np.cumsum(count) - count, count)) * block[chunk]
+        target = self.next_image()[rows]
+        self._unshuffle_bits(
+            self.address[rows][chunk] + start,
+            target[chunk] + start,
+            np.minimum(block[chunk], nbytes[chunk] - start),
+            typesize[chunk],
+            round_down=False,
+        )
+        self.move(rows, target)
+
+
+_NONE = np.zeros(0, np.int64)

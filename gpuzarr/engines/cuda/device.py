@@ -1,0 +1,255 @@
+"""What the engine asks of a GPU: a seam of a few calls, so that all above it runs without one.
+
+`cupy_device.CupyDevice` is the real one. The tests have another, whose memory is NumPy's and whose
+kernels are the same sources compiled for the host. Everything on the device is an address (an
+integer); arrays appear only where results leave the engine.
+
+All work is ordered on a stream; copies and launches return before it is done. `record` marks a
+place in the stream's work, and the event that it gives is what the host waits for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from gpuzarr.engines.engine import DeviceArray
+
+Stream = Any
+"""A stream of the device; only the device looks into it."""
+
+ALIGNMENT = 256
+"""Device memory begins at multiples of this."""
+
+
+class Memory(Protocol):
+    """Device memory, given back when nothing refers to it any more."""
+
+    address: int
+    nbytes: int
+
+
+class PinnedMemory(Protocol):
+    """Host memory that the device copies from and to; given back with the object."""
+
+    array: NDArray[np.uint8]
+    """(nbytes,) the memory itself."""
+
+
+class Event(Protocol):
+    """A place in a stream's work."""
+
+    def wait(self) -> None:
+        """Block until everything before it is done.
+
+        Raises:
+            DeviceError: something before it failed.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """Compressed streams in device memory, as nvCOMP takes them: addresses of columns."""
+
+    count: int
+    source: int
+    """(count,) uint64 addresses of the streams."""
+    nbytes: int
+    """(count,) uint64 bytes of each."""
+    target: int
+    """(count,) uint64 addresses of their outputs."""
+    capacity: int
+    """(count,) uint64 bytes that each output has room for."""
+    actual: int
+    """(count,) uint64, written: bytes that came out."""
+    status: int
+    """(count,) int32, written: 0, or why the stream could not be decoded."""
+
+
+class Alignment(NamedTuple):
+    """What addresses must be multiples of."""
+
+    input: int
+    output: int
+    temp: int
+
+
+class Decompressor(Protocol):
+    """Batched decompression: nvCOMP."""
+
+    version: str
+    """Such as "nvCOMP 6.0.0"."""
+
+    def __hash__(self) -> int:
+        """By identity."""
+        ...
+
+    def unsupported(self, format: str) -> str | None:  # noqa: A002  the word for it
+        """Why something cannot be done; None when it can.
+
+        Args:
+            format: of streams ("zstd", "lz4", "snappy", "deflate", "gzip"), or the checksum "crc32"
+                or "crc32c".
+        """
+        ...
+
+    def alignment(self, format: str) -> Alignment:  # noqa: A002
+        """What the addresses of a format's streams, outputs and temporary memory must keep to."""
+        ...
+
+    def temp_nbytes(self, format: str, count: int, most: int, total: int) -> int:  # noqa: A002
+        """Temporary memory for a call.
+
+        Args:
+            format: of the streams.
+            count: streams; for zstd the blocks inside them, where those are more.
+            most: bytes of the largest output.
+            total: bytes of all outputs.
+        """
+        ...
+
+    def decompress(  # noqa: PLR0913  a call of C
+        self,
+        format: str,  # noqa: A002
+        streams: Streams,
+        *,
+        most: int,
+        temp: int,
+        temp_nbytes: int,
+        stream: Stream,
+    ) -> None:
+        """Decode streams; each gets a status and an actual size.
+
+        Raises:
+            DeviceError: the call itself was refused.
+        """
+        ...
+
+    def checksum(  # noqa: PLR0913  a call of C
+        self,
+        algorithm: str,
+        *,
+        source: int,
+        nbytes: int,
+        count: int,
+        most: int,
+        value: int,
+        stream: Stream,
+    ) -> None:
+        """CRCs of `count` ranges.
+
+        Args:
+            algorithm: "crc32" or "crc32c".
+            source: address of (count,) uint64 addresses.
+            nbytes: address of (count,) uint64 sizes.
+            count: how many.
+            most: bytes of the largest.
+            value: address of (count,) uint32, written.
+            stream: what it is ordered on.
+
+        Raises:
+            DeviceError: the call itself was refused.
+        """
+        ...
+
+
+class Device(Protocol):
+    """One GPU."""
+
+    name: str
+    """As in `device=`: "cuda:0"."""
+    decompressor: Decompressor
+
+    def __hash__(self) -> int:
+        """By identity."""
+        ...
+
+    def as_stream(self, stream: Any) -> Stream:
+        """The stream that a user means: one of this device, of another library, or an address.
+
+        Raises:
+            ValueError: it is none.
+        """
+        ...
+
+    def holds(self, dtype: np.dtype[Any]) -> bool:
+        """Whether arrays of this device can have the dtype."""
+        ...
+
+    def free_nbytes(self) -> int:
+        """Bytes of device memory that can be allocated, about."""
+        ...
+
+    def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> DeviceArray:
+        """A new C-contiguous array, not written yet.
+
+        Raises:
+            MemoryLimitError: it does not fit.
+        """
+        ...
+
+    def owns(self, array: object) -> bool:
+        """Whether this is an array in this device's memory."""
+        ...
+
+    def address_of(self, array: DeviceArray) -> int:
+        """Address of the array's first element (index zero along every axis)."""
+        ...
+
+    def allocate(self, nbytes: int, stream: Stream) -> Memory:
+        """Memory for work that is ordered on `stream`.
+
+        Raises:
+            MemoryLimitError: it does not fit.
+        """
+        ...
+
+    def pin(self, nbytes: int) -> PinnedMemory:
+        """Host memory for copies."""
+        ...
+
+    def current_stream(self) -> Stream:
+        """The stream that the caller's own work goes to."""
+        ...
+
+    def upload(self, source: NDArray[np.uint8], target: int, stream: Stream) -> None:
+        """Copy pinned host memory to the device."""
+        ...
+
+    def download(self, source: int, target: NDArray[np.uint8], stream: Stream) -> None:
+        """Copy device memory to pinned host memory."""
+        ...
+
+    def clear(self, address: int, nbytes: int, stream: Stream) -> None:
+        """Fill memory with zeros."""
+        ...
+
+    def launch(
+        self,
+        kernel: str,
+        blocks: int,
+        arguments: Sequence[int],
+        stream: Stream,
+        constants: Mapping[str, int] | None = None,
+    ) -> None:
+        """Run a kernel of `kernels.KERNELS` with so many thread blocks.
+
+        Args:
+            kernel: its name.
+            blocks: thread blocks, at least one.
+            arguments: every one 64 bits wide: addresses and integers.
+            stream: where it is ordered.
+            constants: arguments that are known, by name, to compile the kernel for them.
+        """
+        ...
+
+    def record(self, stream: Stream) -> Event:
+        """Mark this place in the stream's work."""
+        ...

@@ -1,0 +1,175 @@
+"""The CUDA engine: results in device memory, decoded there as far as the GPU can.
+
+    name "cuda"    the device runs all steps (the host verifies checksums over stored bytes)
+    name "hybrid"  the host runs the first steps, the device the others and the scatter
+
+It is one engine, since the two differ only in how many steps the host runs: none, some, or all.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Literal
+
+from gpuzarr.engines.cuda.capability import leading_checksums, reasons_against, type_name
+from gpuzarr.engines.cuda.device_program import DeviceProgram, cut_program
+from gpuzarr.engines.cuda.layout import device_nbytes_factor
+from gpuzarr.engines.cuda.session import CudaSession
+from gpuzarr.engines.cuda.slabs import SlabPool
+from gpuzarr.engines.engine import ProgramReport
+from gpuzarr.engines.pool import cpu_count
+from gpuzarr.errors import UnsupportedError
+from gpuzarr.plan.batches import BatchLimits
+from gpuzarr.program import describe_step
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from gpuzarr.engines.cuda.device import Device, Stream
+    from gpuzarr.engines.cuda.staging import DecoderFor
+    from gpuzarr.engines.engine import DeviceArray, Output
+    from gpuzarr.program import DecodeProgram
+
+FREE_SHARE = 4
+"""A read holds no more than this part of the free device memory, without a `memory_limit`..."""
+MOST_NBYTES = 1 << 31
+"""...and no more than this."""
+LEAST_NBYTES = 1 << 20
+GAP_NBYTES = 1 << 16
+"""Bytes of an object that are read for nothing to save a request."""
+STAGED_BATCHES = 5
+"""Batches whose bytes are on the host at once: read ahead, being read, or being uploaded."""
+FLYING_BATCHES = 2
+"""Batches that are on the device at once, in the plan."""
+
+
+class CudaEngine:
+    """See `gpuzarr.engines.engine.Engine`."""
+
+    def __init__(  # noqa: PLR0913  everything that one may wish
+        self,
+        device: Device,
+        decoder_for: DecoderFor,
+        *,
+        name: str = "hybrid",
+        decode: Literal["auto", "device", "host"] = "auto",
+        io: Literal["auto", "kvikio", "pinned"] = "auto",
+        threads: int | None = None,
+        memory_limit: int | None = None,
+        pool: SlabPool | None = None,
+    ) -> None:
+        """Make an engine.
+
+        Args:
+            device: the GPU.
+            decoder_for: prepares the host's decoders.
+            name: what `Array.engine` shows, "cuda" or "hybrid".
+            decode: "device" for programs that the GPU can run alone, "host" to decode on the host,
+                "auto" for as much on the GPU as it can.
+            io: how bytes reach the device; see `gpuzarr.open`.
+            threads: threads that read and decode on the host; None: one for each CPU.
+            memory_limit: bytes that a read may hold beyond its output, on the device and on the
+                host; None: a quarter of the device's free memory, 2 GiB at most, or one chunk where
+                that is more.
+            pool: the device's slabs.
+        """
+        self.on_device = device
+        self.device = device.name
+        self.decode = decode
+        self.io = io
+        self.name = name
+        self.decoder_for = decoder_for
+        self.threads = threads or cpu_count()
+        self.memory_limit = memory_limit
+        free = min(device.free_nbytes() // FREE_SHARE, MOST_NBYTES)
+        self.device_limit = memory_limit if memory_limit is not None else max(free, 1)
+        self.host_limit = self.device_limit
+        self.pool = SlabPool(device) if pool is None else pool
+        self._met: dict[DecodeProgram, Counter[str]] = {}
+        self._lock = threading.Lock()
+
+    def cut(self, program: DecodeProgram) -> DeviceProgram:
+        """Which steps run where."""
+        return cut_program(program, self.on_device.decompressor, self.decode)
+
+    def limits_for(self, program: DecodeProgram) -> BatchLimits:
+        """Batches of which several fit into the memory limit."""
+        factor = max(1.0, device_nbytes_factor(program, self.cut(program).first))
+        parts = max(STAGED_BATCHES, FLYING_BATCHES * (1 + factor))
+        nbytes = max(1, int(self.device_limit / parts))
+        # The device does better with few large batches than with as many as there are threads.
+        return BatchLimits(nbytes, 1, GAP_NBYTES, least_nbytes=nbytes)
+
+    def unsupported(self, program: DecodeProgram) -> tuple[str, ...]:
+        """Every reason why the program cannot run as this engine is to run it."""
+        reasons: list[str] = []
+        if program.layout.dtype.hasobject:
+            reasons.append(
+                f"elements of variable length are not for {self.device}; read them with"
+                ' device="cpu"'
+            )
+        if self.decode == "device":
+            reasons += reasons_against(program, self.on_device.decompressor)
+        return tuple(reasons)
+
+    def describe(self, program: DecodeProgram) -> ProgramReport:
+        """Which step runs where, why, and what earlier reads met."""
+        first = self.cut(program).first
+        checks = leading_checksums(program)
+        steps = [
+            f"{describe_step(step)} ({'host' if place < first else self.device})"
+            for place, step in enumerate(program.steps)
+        ]
+        notes: list[str] = []
+        if first > checks:
+            if self.decode == "host":
+                notes.append('chunks are decoded on the host, as decode="host" says')
+            else:
+                notes += reasons_against(program, self.on_device.decompressor)
+        met = self.host_chunks(program)
+        for reason, count in sorted(dict(met).items()):
+            notes.append(f"{count:,} chunks that were read so far went to the host: {reason}")
+        return ProgramReport(tuple(steps), tuple(notes))
+
+    def host_chunks(self, program: DecodeProgram) -> Counter[str]:
+        """Why chunks of a program were decoded on the host, and how many."""
+        with self._lock:
+            return self._met.setdefault(program, Counter())
+
+    def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> DeviceArray:
+        """A new array on the device.
+
+        Raises:
+            UnsupportedError: a dtype that arrays there cannot have.
+        """
+        if not self.on_device.holds(dtype):
+            raise UnsupportedError(
+                f"arrays in GPU memory cannot have dtype {dtype}: {_ways_out(dtype)}"
+            )
+        return self.on_device.empty(shape, dtype)
+
+    def owns(self, array: object) -> bool:
+        """Whether an array is in this device's memory."""
+        return self.on_device.owns(array)
+
+    def begin(self, outputs: Sequence[Output], stream: Stream | None = None) -> CudaSession:
+        """Start a read, ordered on a stream; None: the caller's current one."""
+        device = self.on_device
+        ordered = device.current_stream() if stream is None else device.as_stream(stream)
+        return CudaSession(self, outputs, ordered)
+
+
+def _ways_out(dtype: np.dtype[Any]) -> str:
+    """What to do instead."""
+    ways = ['device="cpu" gives NumPy arrays']
+    if dtype.names is not None:
+        fields = ", ".join(map(repr, dtype.names))
+        ways.append(f"a field can be read alone ({fields})")
+    elif dtype.kind in "mM":
+        ways.append('dtype="int64" reads the numbers that they are')
+    elif type_name(dtype) is not None:
+        ways.append('dtype="float32" or another of NumPy\'s types converts them')
+    return "; ".join(ways)

@@ -1,0 +1,175 @@
+"""How a batch lies in device memory: sizes first, one allocation, then addresses.
+
+    staging | decoded on the host | image 0 | image 1 | aligned | temp | results | statuses
+
+Staging holds encoded chunks. Decoded chunks go to an image, a slot for each, and steps on elements
+take them from one image to the other. Streams that lie where nvCOMP does not take them are first
+copied to where it does. Results are what nvCOMP and the checksum kernels say of each stream.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gpuzarr.engines.cuda.device import ALIGNMENT
+from gpuzarr.engines.cuda.frames.streams import BIT_SHUFFLE
+from gpuzarr.program import Decompress, Unshuffle
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from gpuzarr.engines.cuda.device import Decompressor
+    from gpuzarr.engines.cuda.frames.streams import Frames
+    from gpuzarr.program import DecodeProgram, Step
+
+SLOT = 16
+"""Bytes that slots of an image begin at multiples of."""
+ACTUAL_NBYTES, STATUS_NBYTES, VALUE_NBYTES = 8, 4, 4
+"""Bytes of a stream's actual size, of a status, of a checksum."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLayout:
+    """Offsets into the memory of a batch, in bytes."""
+
+    staging: int
+    host_decoded: int
+    images: tuple[int, int]
+    """The second begins where the first does where there is need of one only."""
+    aligned: int
+    temp: int
+    temp_nbytes: int
+    actual: int
+    """(streams,) uint64."""
+    stream_status: int
+    """(streams,) int32."""
+    value: int
+    """(streams or chunks,) uint32 checksums."""
+    status: int
+    """(chunks,) int32."""
+    nbytes: int
+    """Of all together."""
+
+
+def slots(nbytes: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+    """Where slots of these sizes begin, and where the last ends.
+
+    >>> slots(np.array([5, 16]))
+    (array([ 0, 16]), 32)
+    """
+    rounded = -(-nbytes // SLOT) * SLOT
+    ends = np.cumsum(rounded)
+    return ends - rounded, int(ends[-1]) if len(ends) else 0
+
+
+def count_images(steps: Sequence[Step], frames: Frames | None) -> int:
+    """How many images the device's steps go through: 0, 1 or 2."""
+    stages = 0
+    for place, step in enumerate(steps):
+        if isinstance(step, Decompress):
+            stages += 1
+        elif not (isinstance(step, Unshuffle) and place == len(steps) - 1 and step.unit == "byte"):
+            stages += 2 if _may_be_shuffled(steps[:place]) else 1
+    if frames is not None and frames.shuffle is not None:
+        stages += bool((frames.shuffle == BIT_SHUFFLE).any())
+    return min(stages, 2)
+
+
+def _may_be_shuffled(before: Sequence[Step]) -> bool:
+    """Whether bytes may still have to be unshuffled after these steps."""
+    return any(isinstance(step, (Unshuffle, Decompress)) for step in before)
+
+
+def lay_out(  # noqa: PLR0913  all that takes memory
+    decompressor: Decompressor,
+    *,
+    staging: int,
+    host_decoded: int,
+    image_nbytes: NDArray[np.int64],
+    images: int,
+    frames: Frames | None,
+    nchunks: int,
+) -> BatchLayout:
+    """Give everything its place.
+
+    Args:
+        decompressor: says how much temporary memory it needs.
+        staging: bytes of encoded chunks that are uploaded.
+        host_decoded: bytes of chunks that the host decoded.
+        image_nbytes: (n,) bytes of each chunk's slot.
+        images: how many images.
+        frames: the streams; None where nothing is decompressed.
+        nchunks: chunks of the batch.
+    """
+    place = 0
+
+    def take(nbytes: int) -> int:
+        nonlocal place
+        start = place
+        place += -(-nbytes // ALIGNMENT) * ALIGNMENT
+        return start
+
+    image = slots(image_nbytes)[1]
+    tables = [] if frames is None else list(frames.streams.items())
+    nstreams = sum(len(table) for _, table in tables)
+    aligned = temp = 0
+    for name, table in tables:
+        if name == "blosclz":
+            continue
+        if decompressor.alignment(name).input > 1:
+            aligned = max(aligned, slots(table.nbytes)[1])
+        temp = max(
+            temp,
+            decompressor.temp_nbytes(
+                name,
+                max(len(table), int(table.blocks.sum())),
+                int(table.decoded.max()),
+                int(table.decoded.sum()),
+            ),
+        )
+    first = take(staging)
+    decoded = take(host_decoded)
+    image_0 = take(image if images else 0)
+    image_1 = take(image) if images > 1 else image_0
+    return BatchLayout(
+        first,
+        decoded,
+        (image_0, image_1),
+        take(aligned),
+        take(temp),
+        temp,
+        take(ACTUAL_NBYTES * nstreams),
+        take(STATUS_NBYTES * nstreams),
+        take(VALUE_NBYTES * max(nstreams, nchunks)),
+        take(STATUS_NBYTES * nchunks),
+        place,
+    )
+
+
+def device_nbytes_factor(program: DecodeProgram, first: int) -> float:
+    """Device memory that decoding takes, for each byte decoded, about and rather too much.
+
+    Args:
+        program: what is decoded.
+        first: the first step that the device runs.
+    """
+    steps = program.steps[first:]
+    factor = float(count_images(steps, None))
+    for step in steps:
+        if isinstance(step, Decompress):
+            if step.format == "blosc":
+                factor = max(factor, 2.0)
+            if step.format in {"zstd", "blosc"}:
+                factor += ZSTD_TEMP_FACTOR
+            if step.format in {"zlib", "blosc"}:
+                factor += 1
+    return factor
+
+
+ZSTD_TEMP_FACTOR = 3.25
+"""Bytes of temporary memory that nvCOMP takes for a byte of zstd's output, in blocks of 32 KiB."""

@@ -1,0 +1,209 @@
+"""One read on a GPU: batches are staged, walked, put together as work, and started on a stream.
+
+    fetch    threads read the batch into pinned memory, and do the host's part
+    decode   walk the frames; one allocation; one table; upload; nvCOMP and kernels; scatter
+    finish   wait for the statuses, which come back once a batch
+
+Work is started as soon as a batch is staged, and the host goes on to the next. Memory of batches
+that are under way is counted; where the limit is reached, the oldest is waited for.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gpuzarr.engines.cuda.flight import needed_nbytes, start_chunks, start_fill
+from gpuzarr.engines.cuda.slabs import slab_nbytes
+from gpuzarr.engines.cuda.staged import Stage, Staging
+from gpuzarr.engines.cuda.staging import MISSING, READY, HostPart, PinnedReading
+from gpuzarr.engines.cuda.transfer import OutputTarget
+from gpuzarr.engines.failures import chunk_failure, combine
+from gpuzarr.errors import GpuzarrError, MemoryLimitError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from gpuzarr.engines.cuda.device import Stream
+    from gpuzarr.engines.cuda.engine import CudaEngine
+    from gpuzarr.engines.cuda.flight import Flight
+    from gpuzarr.engines.cuda.staged import DeviceChunks
+    from gpuzarr.engines.engine import Output
+    from gpuzarr.errors import ChunkFailure
+    from gpuzarr.plan.batches import Batch
+    from gpuzarr.plan.chunk_table import PieceTable
+    from gpuzarr.program import DecodeProgram
+    from gpuzarr.stores.store import Store
+
+
+class Reading:
+    """The reads of a batch, which begin when there is room for them."""
+
+    def __init__(self, batch: Batch, store: Store, part: HostPart) -> None:
+        self.batch = batch
+        self.store = store
+        self.part = part
+        self.started: PinnedReading | None = None
+        least = np.maximum(batch.nbytes, batch.chunks.decoded_nbytes)
+        self.nbytes = slab_nbytes(int(least.sum()))
+        """Host memory that it takes, about."""
+
+    def start(self, engine: CudaEngine) -> PinnedReading:
+        """Begin, if that was not done yet."""
+        if self.started is None:
+            self.started = PinnedReading(
+                self.batch, self.store, self.part, engine.pool, engine.threads
+            )
+        return self.started
+
+
+class CudaSession:
+    """A read in flight; see `gpuzarr.engines.engine.Session`."""
+
+    def __init__(self, engine: CudaEngine, outputs: Sequence[Output], stream: Stream) -> None:
+        """Start a read whose work is ordered on `stream`.
+
+        Raises:
+            UnsupportedError: a conversion that the GPU does not do.
+        """
+        self._engine = engine
+        self._device = engine.on_device
+        self._stream = stream
+        self._targets = [
+            OutputTarget(output, self._device.address_of(output.array)) for output in outputs
+        ]
+        self._failures: list[ChunkFailure] = []
+        self._readings: deque[Reading] = deque()
+        self._flights: deque[Flight] = deque()
+        self._flying_nbytes = 0
+        self._missing = 0
+
+    # ----------------------------------------------------------------------------------- hops
+
+    def fetch(self, program: DecodeProgram, batch: Batch, store: Store) -> Reading:
+        """Start the reads of a batch, if there is room for them now."""
+        cut = self._engine.cut(program)
+        part = HostPart(program, cut.first, cut.checks_only, self._engine.decoder_for)
+        reading = Reading(batch, store, part)
+        self._check_fits(reading)
+        waiting = sum(each.nbytes for each in self._readings)
+        self._readings.append(reading)
+        if not waiting or waiting + reading.nbytes <= self._engine.host_limit:
+            reading.start(self._engine)
+        return reading
+
+    def decode(self, program: DecodeProgram, batch: Batch, staging: Reading) -> None:
+        """Take a batch to the device; returns when that is started."""
+        engine = self._engine
+        staged, failures = staging.start(engine).wait()
+        self._readings.remove(staging)
+        self._failures += failures
+        self._fill_missing(batch, np.flatnonzero(staged.state == MISSING))
+        rows = np.flatnonzero(staged.state == READY)
+        stage = Stage(
+            engine.pool,
+            engine.decoder_for,
+            strict=engine.decode == "device",
+            failures=self._failures,
+            host_chunks=engine.host_chunks(program),
+        )
+        chunks = stage.run(
+            engine.cut(program),
+            batch,
+            rows,
+            staged.offset[rows],
+            staged.nbytes[rows],
+            Staging(staged.slab, staged.used),
+        )
+        self._fly(chunks)
+
+    def fill(self, pieces: PieceTable) -> None:
+        """Write the fill value where chunks are not stored."""
+        flight = start_fill(self._targets, pieces, self._device, self._engine.pool, self._stream)
+        self._flights.append(flight)
+        self._flying_nbytes += flight.nbytes
+
+    def fail(self, failures: Sequence[ChunkFailure]) -> None:
+        """Record failures."""
+        self._failures.extend(failures)
+
+    def finish(self) -> int:
+        """Wait for the device, and raise what failed; gives the number of chunks not stored."""
+        while self._flights:
+            self._land()
+        if self._failures:
+            raise combine(self._failures)
+        return self._missing
+
+    def abort(self) -> None:
+        """Stop reading, and wait until the device writes no more."""
+        while self._readings:
+            reading = self._readings.popleft()
+            if reading.started is not None:
+                reading.started.abort()
+        while self._flights:
+            with suppress(GpuzarrError):
+                self._land()
+        with suppress(GpuzarrError):  # what was begun of a batch when an error came
+            self._device.record(self._stream).wait()
+
+    # --------------------------------------------------------------------------------- pieces
+
+    def _fly(self, chunks: DeviceChunks) -> None:
+        """Start the chunks' work, in parts where together they need too much memory."""
+        if not len(chunks):
+            chunks.give_back()
+            return
+        pieces = chunks.batch.pieces.of_chunks(chunks.rows)
+        needed = needed_nbytes(chunks, pieces, self._device)
+        limit = self._engine.device_limit
+        while self._flights and self._flying_nbytes + needed > limit:
+            self._land()
+        if needed > limit and len(chunks) > 1:
+            for half in chunks.halves(self._engine.pool):
+                self._fly(half)
+            return
+        if needed > limit and self._engine.memory_limit is not None:
+            chunks.give_back()
+            raise self._too_large(needed)
+        flight = start_chunks(
+            chunks, self._targets, pieces, self._device, self._engine.pool, self._stream
+        )
+        self._flights.append(flight)
+        self._flying_nbytes += flight.nbytes
+
+    def _land(self) -> None:
+        flight = self._flights.popleft()
+        self._flying_nbytes -= flight.nbytes
+        self._failures += flight.land()
+
+    def _fill_missing(self, batch: Batch, rows: NDArray[np.int64]) -> None:
+        """Write the fill value to the pieces of chunks that turned out not to be stored."""
+        if not len(rows):
+            return
+        self._missing += len(rows)
+        try:
+            self.fill(batch.pieces.of_chunks(rows))
+        except ValueError as error:
+            what = "convert the fill value"
+            self._failures += [chunk_failure(batch, row, what, error) for row in rows.tolist()]
+
+    def _check_fits(self, reading: Reading) -> None:
+        """Refuse chunks that exceed the user's limit before they are read."""
+        limit = self._engine.memory_limit
+        if limit is None:
+            return
+        needed = np.maximum(reading.batch.nbytes, reading.batch.chunks.decoded_nbytes)
+        if int(needed.max()) > limit:
+            raise self._too_large(int(needed.max()))
+
+    def _too_large(self, needed: int) -> MemoryLimitError:
+        return MemoryLimitError(
+            f"a chunk needs {needed:,} bytes of {self._device.name} to decode; memory_limit is"
+            f" {self._engine.memory_limit:,}"
+        )

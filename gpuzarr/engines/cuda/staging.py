@@ -1,0 +1,331 @@
+"""Hop 8 on the way to a GPU: a batch's bytes, read by threads into one slab of pinned memory.
+
+Several threads read runs of requests. What the host has to do with a chunk it does there as well,
+while its bytes are in the cache: verify the checksums over them, or run the first steps of the
+program, so that the slab holds what those give. A store that knows how many bytes come reads them
+straight into the slab.
+
+    requests -> threads -> slab: | chunk | chunk |   | chunk | ...   -> one copy to the device
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import wait
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from gpuzarr.engines.failures import (
+    check_validator,
+    chunk_failure,
+    shard_is_gone,
+    step_failure,
+)
+from gpuzarr.engines.pool import in_worker, shared_pool
+from gpuzarr.engines.step_error import StepError
+from gpuzarr.errors import GpuzarrError, MemoryLimitError
+from gpuzarr.plan.ranges import WHOLE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
+
+    from numpy.typing import NDArray
+
+    from gpuzarr.engines.cuda.slabs import Slab, SlabPool
+    from gpuzarr.errors import ChunkFailure
+    from gpuzarr.plan.batches import Batch
+    from gpuzarr.program import DecodeProgram
+    from gpuzarr.stores.store import Pending, Store
+
+READY, MISSING, FAILED = 0, 1, 2
+"""What became of a chunk: its bytes are in the slab; it is not stored; its failure is recorded."""
+
+SLOT = 16
+"""Bytes in the slab begin at multiples of this."""
+GROWTH_NBYTES = 1 << 10
+"""Room for the bytes by which an encoded chunk may be larger than a decoded one, and an eighth."""
+
+
+class HostDecoder(Protocol):
+    """The CPU engine's `ChunkDecoder`, as far as it is needed here."""
+
+    def decode_bytes(
+        self, encoded: memoryview, count: int, out: memoryview | None = None
+    ) -> memoryview:
+        """Run the first `count` steps."""
+        ...
+
+    def nbytes_after(self, count: int) -> int | None:
+        """Bytes that they give, where that is known."""
+        ...
+
+
+if TYPE_CHECKING:
+    DecoderFor = Callable[[DecodeProgram, tuple[int, ...]], HostDecoder]
+
+
+@dataclass(frozen=True, slots=True)
+class HostPart:
+    """What the host does with every chunk."""
+
+    program: DecodeProgram
+    count: int
+    """Leading steps that it runs."""
+    checks_only: bool
+    """Whether these are checksums only, which leave the bytes where they are."""
+    decoder_for: DecoderFor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StagedChunks:
+    """A batch's chunks in staging."""
+
+    slab: Slab
+    used: int
+    """Bytes of the slab from its start that hold something."""
+    offset: NDArray[np.int64]
+    """(n,) first byte of each chunk in the slab."""
+    nbytes: NDArray[np.int64]
+    """(n,) its bytes."""
+    state: NDArray[np.uint8]
+    """(n,) READY, MISSING or FAILED."""
+
+
+class PinnedReading:
+    """The reads of one batch, under way."""
+
+    def __init__(
+        self, batch: Batch, store: Store, part: HostPart, pool: SlabPool, threads: int
+    ) -> None:
+        """Start reading with at most `threads` threads."""
+        self.batch = batch
+        self._part = part
+        self._failures: list[ChunkFailure] = []
+        self._stopped = threading.Event()
+        requests = batch.requests
+        self._pending: Pending = store.start_reads(requests.keys, requests.offset, requests.nbytes)
+        count = len(requests)
+        # The chunks of each request stand together, in the order of the requests.
+        self._first = np.searchsorted(batch.request, np.arange(count + 1)).tolist()
+        self._decoders = self._find_decoders()
+        self._room = _Room(pool, self._capacity())
+        n = len(batch.chunks)
+        self._offset = np.zeros(n, np.int64)
+        self._nbytes = np.zeros(n, np.int64)
+        self._state = np.full(n, FAILED, np.uint8)
+        self._tasks: list[Future[None]] = []
+        runs = _runs(self._work(), threads)
+        if in_worker():  # a thread of the pool must not wait for the pool
+            self._later: Sequence[tuple[int, int]] = runs
+        else:
+            self._later = ()
+            self._tasks = [shared_pool().submit(self._read_run, *run) for run in runs]
+
+    def wait(self) -> tuple[StagedChunks, list[ChunkFailure]]:
+        """The chunks, once all are there, and what failed."""
+        for run in self._later:
+            self._read_run(*run)
+        self._later = ()
+        for task in self._tasks:
+            task.result()
+        slab, used = self._room.close()
+        return StagedChunks(slab, used, self._offset, self._nbytes, self._state), self._failures
+
+    def abort(self) -> None:
+        """Give up, and wait until nothing is written any more."""
+        self._stopped.set()
+        for task in self._tasks:
+            task.cancel()
+        wait(self._tasks)
+        self._room.close()[0].give_back()
+
+    def _find_decoders(self) -> list[HostDecoder]:
+        """The host decoder of each chunk, where the host has something to do; mostly one."""
+        part = self._part
+        if not part.count:
+            return []
+        shapes = self.batch.chunks.shape
+        if bool((shapes == shapes[:1]).all()):
+            return [part.decoder_for(part.program, tuple(shapes[0].tolist()))] * len(shapes)
+        return [part.decoder_for(part.program, tuple(shape)) for shape in shapes.tolist()]
+
+    def _work(self) -> NDArray[np.int64]:
+        """(requests,) about how many bytes each is worth."""
+        nbytes = np.asarray(self.batch.requests.nbytes, np.int64)
+        decoded = np.bincount(
+            self.batch.request, self.batch.chunks.decoded_nbytes, minlength=len(nbytes)
+        )
+        work = np.where(nbytes < 0, decoded, nbytes)
+        return np.asarray(work + decoded * (not self._part.checks_only), np.int64)
+
+    def _capacity(self) -> int:
+        """Bytes of slab that suffice nearly always."""
+        part, batch = self._part, self.batch
+        if part.count and not part.checks_only:
+            sizes = [decoder.nbytes_after(part.count) for decoder in self._decoders]
+            decoded = batch.chunks.decoded_nbytes.tolist()
+            known = (d if s is None else s for s, d in zip(sizes, decoded, strict=True))
+            return sum(-(-size // SLOT) * SLOT for size in known)
+        nbytes = np.asarray(batch.requests.nbytes, np.int64)
+        decoded = np.bincount(
+            batch.request, batch.chunks.decoded_nbytes, minlength=len(nbytes)
+        ).astype(np.int64)
+        most = np.where(nbytes == WHOLE, decoded + decoded // 8 + GROWTH_NBYTES, nbytes)
+        return int((-(-most // SLOT) * SLOT).sum())
+
+    def _read_run(self, first: int, end: int) -> None:
+        """Read a run of requests, and do the host's part of their chunks."""
+        for request in range(first, end):
+            if self._stopped.is_set():
+                return
+            rows = range(self._first[request], self._first[request + 1])
+            try:
+                self._read(request, rows)
+            except GpuzarrError as error:
+                self._fail(rows, error)
+            except MemoryError as error:
+                self._fail(rows, MemoryLimitError(f"there is not enough memory: {error}"))
+
+    def _read(self, request: int, rows: range) -> None:
+        batch, part = self.batch, self._part
+        straight = part.checks_only or not part.count
+        claim = _Claim(self._room if straight else None)
+        blob = self._pending.result(request, claim.allocate)
+        whole = batch.requests.nbytes[request] == WHOLE
+        if blob is None:
+            if not whole:
+                raise shard_is_gone()
+            self._state[rows.start : rows.stop] = MISSING
+            return
+        check_validator(batch.requests, request, blob.validator)
+        if not straight:
+            self._decode(rows, blob.data, whole=whole)
+            return
+        if not claim.claimed:  # the store has the bytes in memory of its own
+            self._room.copy(blob.data, claim)
+        these = slice(rows.start, rows.stop)
+        self._offset[these] = claim.offset + batch.start[these]
+        self._nbytes[these] = len(blob.data) if whole else batch.nbytes[these]
+        if part.count:
+            self._verify(rows, blob.data, claim.offset)
+        else:
+            self._state[these] = READY
+
+    def _verify(self, rows: range, data: memoryview, begin: int) -> None:
+        """Verify the checksums over the chunks' stored bytes; what is left are the bytes."""
+        for row in rows:
+            start = int(self._offset[row]) - begin
+            encoded = data[start : start + int(self._nbytes[row])]
+            try:
+                rest = self._decoders[row].decode_bytes(encoded, self._part.count)
+            except StepError as error:
+                self._failures.append(step_failure(self.batch, row, error))
+                continue
+            self._offset[row] += _distance(encoded, rest)
+            self._nbytes[row] = len(rest)
+            self._state[row] = READY
+
+    def _decode(self, rows: range, data: memoryview, *, whole: bool) -> None:
+        """Run the host's steps; their results go to the slab."""
+        batch, count = self.batch, self._part.count
+        for row in rows:
+            start, nbytes = int(batch.start[row]), int(batch.nbytes[row])
+            encoded = data if whole else data[start : start + nbytes]
+            decoder = self._decoders[row]
+            size = decoder.nbytes_after(count)
+            claim = _Claim(self._room)
+            try:
+                if size is None:
+                    self._room.copy(decoder.decode_bytes(encoded, count), claim)
+                else:
+                    decoder.decode_bytes(encoded, count, claim.allocate(size))
+            except StepError as error:
+                self._failures.append(step_failure(batch, row, error))
+                continue
+            except MemoryError as error:
+                cause = MemoryLimitError(f"there is not enough memory: {error}")
+                self._failures.append(chunk_failure(batch, row, "fetch", cause))
+                continue
+            self._offset[row] = claim.offset
+            self._nbytes[row] = claim.nbytes
+            self._state[row] = READY
+
+    def _fail(self, rows: range, error: GpuzarrError) -> None:
+        self._failures += [chunk_failure(self.batch, row, "fetch", error) for row in rows]
+
+
+def _distance(outer: memoryview, inner: memoryview) -> int:
+    """Bytes between the starts of a piece of memory and of a part of it."""
+    if not len(inner):
+        return 0
+    start = np.frombuffer(outer, np.uint8).ctypes.data
+    return int(np.frombuffer(inner, np.uint8).ctypes.data - start)
+
+
+def _runs(work: NDArray[np.int64], threads: int) -> list[tuple[int, int]]:
+    """Runs of requests of about equal work, one for each thread."""
+    total = np.cumsum(work)
+    shares = min(threads, len(work))
+    cuts = np.searchsorted(total, total[-1] * np.arange(1, shares) // shares, side="right")
+    edges = np.unique(np.concatenate([[0], cuts, [len(work)]]))
+    return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
+
+
+class _Claim:
+    """A place in the slab, once somebody has asked for it."""
+
+    __slots__ = ("_room", "claimed", "nbytes", "offset")
+
+    def __init__(self, room: _Room | None) -> None:
+        self._room = room
+        self.claimed = False
+        self.offset = self.nbytes = 0
+
+    def allocate(self, nbytes: int) -> memoryview:
+        """Memory for so many bytes, as `Store.read` asks for it."""
+        if self._room is None:
+            return memoryview(bytearray(nbytes))
+        self.offset, memory = self._room.take(nbytes)
+        self.claimed, self.nbytes = True, nbytes
+        return memory
+
+
+class _Room:
+    """A slab that is given out from its start; what does not fit lies elsewhere until the end."""
+
+    def __init__(self, pool: SlabPool, nbytes: int) -> None:
+        self._pool = pool
+        self._slab = pool.take(nbytes)
+        self._lock = threading.Lock()
+        self._used = 0
+        self._overflow: list[tuple[int, bytearray]] = []
+
+    def take(self, nbytes: int) -> tuple[int, memoryview]:
+        """The next place of `nbytes`: its offset, and its memory."""
+        with self._lock:
+            offset = self._used
+            self._used += -(-nbytes // SLOT) * SLOT
+            if self._used > len(self._slab.array) or self._overflow:
+                memory = bytearray(nbytes)
+                self._overflow.append((offset, memory))
+                return offset, memoryview(memory)
+        return offset, self._slab.array[offset : offset + nbytes].data
+
+    def copy(self, data: memoryview, claim: _Claim) -> None:
+        """Take a place for bytes that lie elsewhere, and copy them there."""
+        claim.allocate(len(data))[:] = data
+
+    def close(self) -> tuple[Slab, int]:
+        """The slab, with everything in it, and how much of it is used."""
+        if self._overflow:
+            larger = self._pool.take(self._used)
+            kept = self._overflow[0][0]
+            larger.array[:kept] = self._slab.array[:kept]
+            for offset, memory in self._overflow:
+                larger.array[offset : offset + len(memory)] = np.frombuffer(memory, np.uint8)
+            self._slab.give_back()
+            self._slab, self._overflow = larger, []
+        return self._slab, self._used

@@ -1,0 +1,49 @@
+// What every kernel shares: integer types, the search for a block's item, statuses.
+//
+// Compiled by nvcc or NVRTC for the GPU, and by a C++ compiler, through host.h, for tests.
+#pragma once
+
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+#define EXPORT(kernel)       // a kernel without barriers
+#define EXPORT_SYNC(kernel)  // a kernel in which threads of a block wait for each other
+#else
+#include "host.h"
+#endif
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef int i32;
+typedef unsigned long long u64;
+typedef long long i64;
+
+// The item that a thread block belongs to: first_block[item] <= block < first_block[item + 1].
+// first_block: [n + 1], ascending; items without blocks are passed over. All threads search alike, so
+// that no barrier is needed; the few words they read are the same for the whole block.
+__device__ __forceinline__ i64 find_item(const i64 *first_block, i64 n, i64 block) {
+  i64 low = 0, high = n;
+  while (high - low > 1) {
+    i64 middle = (low + high) / 2;
+    if (first_block[middle] <= block) {
+      low = middle;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
+}
+
+// Note what is wrong with a chunk; the first note stays.
+__device__ __forceinline__ void report(i32 *status, i64 chunk, i32 code) {
+  atomicCAS(&status[chunk], 0, code);
+}
+
+__device__ __forceinline__ const u8 *bytes_at(u64 address) {
+  return reinterpret_cast<const u8 *>(address);
+}
+
+__device__ __forceinline__ u8 *writable_at(u64 address) { return reinterpret_cast<u8 *>(address); }
+
+__device__ __forceinline__ bool is_aligned(const void *address, u64 nbytes) {
+  return (reinterpret_cast<u64>(address) & (nbytes - 1)) == 0;
+}
