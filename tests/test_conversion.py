@@ -212,6 +212,15 @@ def test_what_small_floats_cannot_hold() -> None:
 # To integers
 
 
+def test_infinities_of_float16_are_no_integers() -> None:
+    """The bounds of integers are infinite as float16, and -inf is not below -inf."""
+    for value in (np.inf, -np.inf, np.nan):
+        for dtype in ("i1", "i4", "i8", "u2"):
+            conversion = make_conversion(np.dtype("f2"), dtype=np.dtype(dtype))
+            with pytest.raises(ValueError, match="does not fit"):
+                convert(np.array([value], "f2"), conversion)
+
+
 @pytest.mark.parametrize("dtype", INTEGERS, ids=str)
 @given(value=st.floats(width=64))
 @example(value=np.nan)

@@ -153,7 +153,8 @@ def _is_integer(dtype: np.dtype[Any]) -> bool:
 
 def _truncate(values: NDArray[Any], result: np.dtype[Any]) -> NDArray[Any]:
     """Floats rounded toward zero, all of which fit into the integer type."""
-    if _is_user_defined(values.dtype):  # ml_dtypes' floats: exact in float32
+    # ml_dtypes' floats are exact in float32; and the bounds of integers are no float16.
+    if _is_user_defined(values.dtype) or values.dtype.itemsize < np.dtype(np.float32).itemsize:
         values = values.astype(np.float32)
     whole: NDArray[Any] = np.trunc(values)
     bits = result.itemsize * 8

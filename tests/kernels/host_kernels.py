@@ -131,5 +131,5 @@ def _signed(value: int) -> int:
 
 @cache
 def host_kernels() -> HostKernels:
-    """The kernels without sanitizers."""
-    return HostKernels()
+    """The kernels; with sanitizers in a process that was started for them."""
+    return HostKernels(sanitize=os.environ.get("GPUZARR_SANITIZE_KERNELS") == "1")

@@ -173,6 +173,9 @@ def _is_integer(name: str | None) -> bool:
 
 def _can_sum(step: CumulativeSum) -> bool:
     encoded, decoded = _types(step.encoded, step.decoded)
+    native = [resolve_dtype(name).newbyteorder("=") for name in (step.encoded, step.decoded)]
+    if np.promote_types(*native) != native[1]:  # NumPy sums in the wider type then
+        return False
     if _is_integer(decoded):
         return _is_integer(encoded)
     if decoded in {"c8", "c16"}:

@@ -277,9 +277,9 @@ def _scatter_elements(
         how["result_type"],
         how["arithmetic"],
         how["has_scale"],
-        float_bits(converted.scale or 0.0),
+        float_bits(_or_zero(converted.scale)),
         how["has_offset"],
-        float_bits(converted.offset or 0.0),
+        float_bits(_or_zero(converted.offset)),
         table,
         status,
     ]
@@ -369,6 +369,11 @@ def _values_of_bytes(name: str) -> NDArray[np.float32]:
     with np.errstate(all="ignore"):
         values: NDArray[np.float32] = codes.view(getattr(ml_dtypes, name)).astype(np.float32)
     return values
+
+
+def _or_zero(value: float | None) -> float:
+    """A number; -0.0 stays what it is."""
+    return 0.0 if value is None else value
 
 
 def float_bits(value: float) -> int:

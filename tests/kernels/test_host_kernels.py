@@ -1,0 +1,112 @@
+"""The harness itself, and the kernels under sanitizers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gpuzarr.engines.cuda.kernels import (
+    KERNELS,
+    KernelSource,
+    kernels_folder,
+    source_text,
+)
+from tests.kernels import host_kernels
+from tests.kernels.arguments import integers, launch
+
+BARRIER_IN_HALF = """
+#include "common.cuh"
+extern "C" __global__ void half_waits(i64 *out) {
+  if (threadIdx.x < 7) __syncthreads();
+  else __syncwarp();
+  out[threadIdx.x] = 1;
+}
+EXPORT_SYNC(half_waits)
+extern "C" __global__ void waits_unannounced(i64 *out) { __syncthreads(); *out = 1; }
+EXPORT(waits_unannounced)
+extern "C" __global__ void sums(u32 *out) {
+  u32 value = threadIdx.x;
+  for (u32 by = 16; by; by /= 2) value += __shfl_down_sync(~0u, value, by);
+  if (threadIdx.x % 32 == 0) out[threadIdx.x / 32] = value;
+}
+EXPORT_SYNC(sums)
+"""
+
+
+@pytest.fixture
+def own_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> host_kernels.HostKernels:
+    """Kernels that are wrong on purpose."""
+    for header in kernels_folder().glob("*.*h"):
+        (tmp_path / header.name).write_text(header.read_text())
+    (tmp_path / "own.cu").write_text(BARRIER_IN_HALF)
+    source_text.cache_clear()
+    for module in (host_kernels, sys.modules["gpuzarr.engines.cuda.kernels"]):
+        monkeypatch.setattr(module, "kernels_folder", lambda: tmp_path)
+    more = {name: KernelSource("own.cu", 1) for name in ("half_waits", "waits_unannounced", "sums")}
+    monkeypatch.setattr(host_kernels, "KERNELS", {**KERNELS, **more})
+    return host_kernels.HostKernels()
+
+
+def test_a_barrier_that_part_of_a_block_never_reaches_is_an_error(
+    own_kernels: host_kernels.HostKernels,
+) -> None:
+    out = np.zeros(256, np.int64)
+    with pytest.raises(RuntimeError, match="never comes"):
+        own_kernels.launch("half_waits", 1, [out.ctypes.data])
+    with pytest.raises(RuntimeError, match="without SYNC"):
+        own_kernels.launch("waits_unannounced", 1, [out.ctypes.data])
+
+
+def test_warps_exchange(own_kernels: host_kernels.HostKernels) -> None:
+    out = np.zeros(8, np.uint32)
+    own_kernels.launch("sums", 1, [out.ctypes.data])
+    assert out.tolist() == [sum(range(32 * w, 32 * w + 32)) for w in range(8)]
+
+
+@pytest.mark.parametrize("count", [4, 6, 0])
+def test_another_number_of_arguments_is_an_error(count: int) -> None:
+    with pytest.raises(TypeError, match="copy_ranges"):
+        launch("copy_ranges", 1, *[integers(0)] * count)
+
+
+def test_every_source_has_its_kernels_in_the_table() -> None:
+    files = {path.name for path in kernels_folder().glob("*.cu")}
+    assert files == {source.file for source in KERNELS.values()}
+    for name, source in KERNELS.items():
+        text = source_text(source.file)
+        assert f"\n{name}(" in text or f" {name}(" in text
+        assert "#include" not in text.replace('#include "host.h"', "")
+
+
+def test_kernels_under_sanitizers() -> None:
+    """Every test of kernels again, in a process with AddressSanitizer and UBSan."""
+    compiler = shutil.which("g++")
+    assert compiler is not None
+    ask = [[compiler, f"-print-file-name={name}"] for name in ("libasan.so", "libubsan.so")]
+    libraries = [subprocess.run(one, capture_output=True, text=True, check=True) for one in ask]
+    environment = {
+        **os.environ,
+        "LD_PRELOAD": " ".join(library.stdout.strip() for library in libraries),
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "GPUZARR_SANITIZE_KERNELS": "1",
+    }
+    folder = Path(__file__).parent
+    names = ["test_bytes", "test_checksums", "test_elementwise", "test_scatter"]
+    files = [str(folder / f"{name}.py") for name in (*names, "test_scatter_converted")]
+    options = ["-q", "-x", "-n0", "-p", "no:cacheprovider", "--no-header"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *files],
+        env=environment,
+        cwd=folder.parents[1],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

@@ -1,0 +1,195 @@
+"""The scatter kernels against NumPy's indexing, through the tables that the engine makes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpuzarr.engines.cuda.kernels import ROWS_TILE, SCATTER_TILE, VECTOR
+from gpuzarr.engines.cuda.pieces import (
+    PieceRows,
+    element_strides,
+    first_blocks,
+    merge_axes,
+    piece_rows,
+)
+from gpuzarr.plan.chunk_table import plan_chunks
+from gpuzarr.plan.grid import grid_axes
+from gpuzarr.plan.selection import normalize_selection
+from tests.kernels.arguments import addresses, integers, launch, swap, unaligned
+from tests.strategies import any_keys, grids, shapes
+
+DTYPES = ("|u1", "<i2", ">i2", "<f4", ">f4", "<f8", ">c8", "<c16", ">c16", "|V3", "|V24")
+
+
+def shuffled(data: np.ndarray, typesize: int, block: int) -> np.ndarray:
+    """Byte-shuffle blocks of bytes, each on its own."""
+    out = data.copy()
+    for start in range(0, len(data), block):
+        part = data[start : start + block]
+        count = len(part) // typesize
+        planes = part[: count * typesize].reshape(count, typesize).T.reshape(-1)
+        out[start : start + count * typesize] = planes
+    return out
+
+
+@st.composite
+def chunked(draw: st.DrawFn) -> Any:
+    """A shape, a grid, an axis order, a key and a dtype."""
+    shape = draw(shapes(max_dims=4, max_side=7))
+    grid = grid_axes(draw(grids(shape)), shape)
+    axes = tuple(draw(st.permutations(range(len(shape)))))
+    return shape, grid, axes, draw(any_keys(shape)), np.dtype(draw(st.sampled_from(DTYPES)))
+
+
+@given(case=chunked(), data=st.data())
+def test_items(case: Any, data: st.DataObject) -> None:
+    shape, grid, axes, key, dtype = case
+    rng = np.random.default_rng(0)
+    array = rng.integers(0, 256, (*shape, dtype.itemsize), np.uint8).view(dtype).reshape(shape)
+    selection = normalize_selection(key, shape)
+    native = dtype.newbyteorder("=")
+    expected = array[key if isinstance(key, tuple) else (key,)].astype(native)
+    shift = data.draw(st.integers(0, 8))
+    typesize = data.draw(st.sampled_from([0, 0, dtype.itemsize, 1, 3, 8]))
+    block = data.draw(st.sampled_from([dtype.itemsize * 4, 5, 16, 1 << 20]))
+    memory = unaligned(np.zeros(selection.canonical_shape, native), shift)
+    strides = np.zeros(selection.canonical_shape, native).strides
+    merged = data.draw(st.booleans())
+    for table, pieces in plan_chunks(selection, grid, dtype.itemsize).blocks():
+        chunks = []
+        for row in range(len(table)):
+            begin = [int(grid[d].start_of(table.coords[row, d])) for d in range(len(shape))]
+            chunk = np.zeros(table.shape[row].tolist(), dtype)
+            part = array[tuple(slice(b, b + s) for b, s in zip(begin, chunk.shape, strict=True))]
+            chunk[tuple(map(slice, part.shape))] = part
+            flat = np.ascontiguousarray(chunk.transpose(axes)).reshape(-1).view(np.uint8)
+            chunks.append(unaligned(shuffled(flat, typesize, block) if typesize else flat, shift))
+        rows = piece_rows(
+            pieces,
+            np.arange(len(pieces)),
+            pieces.axes[0],
+            element_strides(table.shape, axes),
+            memory.ctypes.data,
+            strides,
+        )
+        rows = merge_axes(rows) if merged else rows
+        edges = first_blocks(rows.counts(), SCATTER_TILE)
+        n = len(chunks)
+        launch(
+            "scatter_items",
+            max(1, int(edges[-1])),
+            *(rows.rows, edges, len(rows.rows), rows.naxes, rows.lists),
+            *(rows.list_source, rows.list_target, addresses(chunks)),
+            *(integers([len(c) for c in chunks]), integers([typesize] * n), integers([block] * n)),
+            *(dtype.itemsize, 0, dtype.itemsize, swap(dtype), int(typesize > 0)),
+        )
+    got = memory.copy().view(native).reshape(selection.shape)
+    assert got.tobytes() == np.ascontiguousarray(expected).tobytes()
+
+
+@pytest.mark.parametrize("field", [0, 2, 6])
+def test_a_field_of_a_structure(field: int) -> None:
+    array = np.arange(80, dtype=np.uint8)
+    out = np.zeros(10, ">u2")
+    rows = np.array([[0, 0, out.ctypes.data, 10, 1, 2]])
+    none = integers(0)
+    columns = (addresses([array]), none, none, none)
+    launch(
+        "scatter_items", 1, rows, integers(0, 1), 1, 1, 0, none, none, *columns, 8, field, 2, 2, 0
+    )
+    np.testing.assert_array_equal(
+        out, array.reshape(10, 8)[:, field : field + 2].copy().view("<u2")[:, 0]
+    )
+
+
+@pytest.mark.parametrize(
+    "constants",
+    [{}, {"naxes": 2, "lists": 0, "pitch": 4, "field": 0, "item": 4, "swap": 0, "shuffled": 0}],
+)
+def test_a_kernel_for_known_constants_does_the_same(constants: dict[str, int]) -> None:
+    array = np.arange(60 * 70, dtype=np.int32).reshape(60, 70)
+    out = np.zeros((60, 35), np.int32)
+    rows = np.array([[0, 0, out.ctypes.data, 60, 70, 140, 35, 2, 4]])
+    none = integers(0)
+    edges = first_blocks(integers(60 * 35), SCATTER_TILE)
+    columns = (addresses([array]), none, none, none)
+    launch(
+        "scatter_items",
+        int(edges[-1]),
+        rows,
+        edges,
+        1,
+        2,
+        0,
+        none,
+        none,
+        *columns,
+        4,
+        0,
+        4,
+        0,
+        0,
+        **constants,
+    )
+    np.testing.assert_array_equal(out, array[:, ::2])
+
+
+@given(
+    runs=st.lists(st.tuples(st.integers(1, 100), st.integers(1, 9)), min_size=1, max_size=5),
+    source_shift=st.integers(0, 16),
+    target_shift=st.integers(0, 16),
+    gap=st.integers(0, 20),
+)
+def test_rows(runs: list[tuple[int, int]], source_shift: int, target_shift: int, gap: int) -> None:
+    rng = np.random.default_rng(len(runs))
+    sources, targets, rows = [], [], []
+    for number, (run, count) in enumerate(runs):
+        source = unaligned(rng.integers(0, 256, count * (run + 3), np.uint8), source_shift)
+        target = unaligned(np.zeros(count * (run + gap), np.uint8), target_shift)
+        rows.append([number, 0, target.ctypes.data, count, run + 3, run + gap, run, 1, 1])
+        sources.append(source)
+        targets.append(target)
+    table = PieceRows(np.array(rows), 0, integers(0)[:0], integers(0)[:0])
+    bytes_of = table.extents[:, -1]
+    slots = (bytes_of + 2 * (VECTOR - 1)) // VECTOR
+    edges = first_blocks(table.counts() // bytes_of * slots, ROWS_TILE)
+    none = integers(0)
+    launch(
+        "scatter_rows",
+        int(edges[-1]),
+        table.rows,
+        edges,
+        len(rows),
+        2,
+        0,
+        none,
+        none,
+        addresses(sources),
+    )
+    for (length, count), source, target in zip(runs, sources, targets, strict=True):
+        got = target.reshape(count, length + gap)
+        np.testing.assert_array_equal(got[:, :length], source.reshape(count, -1)[:, :length])
+        assert not got[:, length:].any()
+
+
+@given(case=chunked(), item=st.sampled_from([1, 2, 3, 4, 8, 16]), shift=st.integers(0, 5))
+def test_fill(case: Any, item: int, shift: int) -> None:
+    shape, grid, _, key, _ = case
+    selection = normalize_selection(key, shape)
+    value = np.arange(1, item + 1, dtype=np.uint8)
+    dtype = np.dtype(f"V{item}")
+    memory = unaligned(np.zeros(selection.canonical_shape, dtype), shift)
+    strides = np.zeros(selection.canonical_shape, dtype).strides
+    for table, pieces in plan_chunks(selection, grid, item).blocks():
+        zeros = np.zeros((len(table), len(shape)), np.int64)
+        every = np.arange(len(pieces))
+        rows = piece_rows(pieces, every, pieces.axes[0], zeros, memory.ctypes.data, strides)
+        edges = first_blocks(rows.counts(), SCATTER_TILE)
+        columns = (rows.rows, edges, len(rows.rows), rows.naxes, rows.lists, rows.list_target)
+        launch("fill", max(1, int(edges[-1])), *columns, value, item)
+    np.testing.assert_array_equal(memory.reshape(-1, item), np.tile(value, (selection.size, 1)))
