@@ -87,6 +87,8 @@ class CudaEngine:
         free = min(device.free_nbytes() // FREE_SHARE, MOST_NBYTES)
         self.device_limit = memory_limit if memory_limit is not None else max(free, 1)
         self.host_limit = self.device_limit
+        self.ahead_limit = self.host_limit - self.host_limit // 4
+        """Up to here bytes are read ahead; what is above is for tables, which come later."""
         self.pool = SlabPool(device) if pool is None else pool
         self._met: dict[DecodeProgram, Counter[str]] = {}
         self._lock = threading.Lock()

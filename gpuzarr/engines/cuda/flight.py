@@ -46,9 +46,16 @@ class Flight:
     """Host memory in use."""
     nbytes: int
     """Of the device memory."""
+    own_host_nbytes: int
+    """Of the host memory that came with the flight: the table and the statuses."""
     chunks: DeviceChunks | None = None
     status: NDArray[np.int32] | None = None
     """(chunks,) written before the event comes."""
+
+    @property
+    def host_nbytes(self) -> int:
+        """Of all host memory in use."""
+        return sum(slab.nbytes for slab in self.slabs)
 
     def land(self) -> list[ChunkFailure]:
         """Wait for it, and give its memory back; gives what failed.
@@ -82,9 +89,9 @@ class Flight:
         )
 
 
-def needed_nbytes(chunks: DeviceChunks, pieces: PieceTable, device: Device) -> int:
-    """Device memory that decoding and scattering these chunks takes."""
-    return _lay_out(chunks, device)[0].nbytes + _table_nbytes(chunks, pieces)
+def layout_nbytes(chunks: DeviceChunks, device: Device) -> int:
+    """Device memory that decoding these chunks takes, without the table."""
+    return _lay_out(chunks, device)[0].nbytes
 
 
 def _lay_out(chunks: DeviceChunks, device: Device) -> tuple[BatchLayout, NDArray[np.int64]]:
@@ -105,7 +112,7 @@ def _lay_out(chunks: DeviceChunks, device: Device) -> tuple[BatchLayout, NDArray
     return layout, image_nbytes
 
 
-def _table_nbytes(chunks: DeviceChunks, pieces: PieceTable) -> int:
+def table_nbytes(chunks: DeviceChunks, pieces: PieceTable) -> int:
     """Bytes of the table, rather too many."""
     rows = len(chunks) * (1 + len(chunks.program.steps))
     if chunks.frames is not None:
@@ -170,15 +177,13 @@ def start_chunks(  # noqa: PLR0913, PLR0917  what is done, and where
     table, table_slab = work.run(device, pool, stream)
     status_slab = pool.take(status_nbytes)
     device.download(base + layout.status, status_slab.array, stream)
-    slabs = [table_slab, status_slab]
-    slabs += [
-        each.slab for each in (staging, decoded) if each is not None and each.slab is not None
-    ]
+    own = [table_slab, status_slab]
     return Flight(
         device.record(stream),
         [kept for kept in (memory, table, staging.memory) if kept is not None],
-        slabs,
+        own + chunks.slabs,
         layout.nbytes + work.nbytes,
+        sum(slab.nbytes for slab in own),
         chunks,
         status_slab.array.view(np.int32),
     )
@@ -200,4 +205,4 @@ def start_fill(
     transfer.fill(work, targets, pieces)
     table, slab = work.run(device, pool, stream)
     kept = [] if table is None else [table]
-    return Flight(device.record(stream), kept, [slab], work.nbytes)
+    return Flight(device.record(stream), kept, [slab], work.nbytes, slab.nbytes)

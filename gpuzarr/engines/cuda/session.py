@@ -16,10 +16,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gpuzarr.engines.cuda.flight import needed_nbytes, start_chunks, start_fill
+from gpuzarr.engines.cuda.flight import layout_nbytes, start_chunks, start_fill, table_nbytes
 from gpuzarr.engines.cuda.slabs import slab_nbytes
 from gpuzarr.engines.cuda.staged import Stage, Staging
-from gpuzarr.engines.cuda.staging import MISSING, READY, HostPart, PinnedReading
+from gpuzarr.engines.cuda.staging import (
+    MISSING,
+    READY,
+    HostPart,
+    PinnedReading,
+    find_decoders,
+    staged_nbytes,
+)
 from gpuzarr.engines.cuda.transfer import OutputTarget
 from gpuzarr.engines.failures import chunk_failure, combine
 from gpuzarr.errors import GpuzarrError, MemoryLimitError
@@ -49,9 +56,9 @@ class Reading:
         self.store = store
         self.part = part
         self.started: PinnedReading | None = None
-        least = np.maximum(batch.nbytes, batch.chunks.decoded_nbytes)
-        self.nbytes = slab_nbytes(int(least.sum()))
-        """Host memory that it takes, about."""
+        decoders = find_decoders(batch, part)
+        self.nbytes = slab_nbytes(staged_nbytes(batch, part, decoders))
+        """Host memory that it takes."""
 
     def start(self, engine: CudaEngine) -> PinnedReading:
         """Begin, if that was not done yet."""
@@ -81,6 +88,8 @@ class CudaSession:
         self._readings: deque[Reading] = deque()
         self._flights: deque[Flight] = deque()
         self._flying_nbytes = 0
+        self._host_nbytes = 0
+        """Of the slabs that are in use: of readings that were started, and of flights."""
         self._missing = 0
 
     # ----------------------------------------------------------------------------------- hops
@@ -91,17 +100,17 @@ class CudaSession:
         part = HostPart(program, cut.first, cut.checks_only, self._engine.decoder_for)
         reading = Reading(batch, store, part)
         self._check_fits(reading)
-        waiting = sum(each.nbytes for each in self._readings)
         self._readings.append(reading)
-        if not waiting or waiting + reading.nbytes <= self._engine.host_limit:
-            reading.start(self._engine)
+        if self._host_nbytes + reading.nbytes <= self._engine.ahead_limit:
+            self._begin(reading)
         return reading
 
     def decode(self, program: DecodeProgram, batch: Batch, staging: Reading) -> None:
         """Take a batch to the device; returns when that is started."""
         engine = self._engine
-        staged, failures = staging.start(engine).wait()
+        staged, failures = self._begin(staging).wait()
         self._readings.remove(staging)
+        self._host_nbytes += staged.slab.nbytes - staging.nbytes
         self._failures += failures
         self._fill_missing(batch, np.flatnonzero(staged.state == MISSING))
         rows = np.flatnonzero(staged.state == READY)
@@ -111,6 +120,7 @@ class CudaSession:
             strict=engine.decode == "device",
             failures=self._failures,
             host_chunks=engine.host_chunks(program),
+            make_room=self._make_room,
         )
         chunks = stage.run(
             engine.cut(program),
@@ -120,13 +130,13 @@ class CudaSession:
             staged.nbytes[rows],
             Staging(staged.slab, staged.used),
         )
+        self._host_nbytes += chunks.host_nbytes - staged.slab.nbytes
         self._fly(chunks)
 
     def fill(self, pieces: PieceTable) -> None:
         """Write the fill value where chunks are not stored."""
         flight = start_fill(self._targets, pieces, self._device, self._engine.pool, self._stream)
-        self._flights.append(flight)
-        self._flying_nbytes += flight.nbytes
+        self._add(flight)
 
     def fail(self, failures: Sequence[ChunkFailure]) -> None:
         """Record failures."""
@@ -154,32 +164,56 @@ class CudaSession:
 
     # --------------------------------------------------------------------------------- pieces
 
+    def _begin(self, reading: Reading) -> PinnedReading:
+        """Start reading, once there is room for what is read."""
+        if reading.started is None:
+            self._make_room(reading.nbytes, self._engine.ahead_limit)
+            self._host_nbytes += reading.nbytes
+        return reading.start(self._engine)
+
+    def _make_room(self, nbytes: int, limit: int | None = None) -> None:
+        """Wait for flights while so much more memory on the host would be too much."""
+        limit = self._engine.host_limit if limit is None else limit
+        while self._flights and self._host_nbytes + nbytes > limit:
+            self._land()
+
+    def _add(self, flight: Flight) -> None:
+        self._flights.append(flight)
+        self._flying_nbytes += flight.nbytes
+        self._host_nbytes += flight.own_host_nbytes
+
     def _fly(self, chunks: DeviceChunks) -> None:
         """Start the chunks' work, in parts where together they need too much memory."""
         if not len(chunks):
+            self._host_nbytes -= chunks.host_nbytes
             chunks.give_back()
             return
         pieces = chunks.batch.pieces.of_chunks(chunks.rows)
-        needed = needed_nbytes(chunks, pieces, self._device)
+        chunks_nbytes = layout_nbytes(chunks, self._device)
+        needed = chunks_nbytes + table_nbytes(chunks, pieces)
         limit = self._engine.device_limit
         while self._flights and self._flying_nbytes + needed > limit:
             self._land()
         if needed > limit and len(chunks) > 1:
-            for half in chunks.halves(self._engine.pool):
+            self._host_nbytes -= chunks.host_nbytes
+            halves = chunks.halves(self._engine.pool)
+            self._host_nbytes += sum(half.host_nbytes for half in halves)
+            for half in halves:
                 self._fly(half)
             return
         if needed > limit and self._engine.memory_limit is not None:
             chunks.give_back()
             raise self._too_large(needed)
+        self._make_room(2 * slab_nbytes(needed - chunks_nbytes))
         flight = start_chunks(
             chunks, self._targets, pieces, self._device, self._engine.pool, self._stream
         )
-        self._flights.append(flight)
-        self._flying_nbytes += flight.nbytes
+        self._add(flight)
 
     def _land(self) -> None:
         flight = self._flights.popleft()
         self._flying_nbytes -= flight.nbytes
+        self._host_nbytes -= flight.host_nbytes
         self._failures += flight.land()
 
     def _fill_missing(self, batch: Batch, rows: NDArray[np.int64]) -> None:

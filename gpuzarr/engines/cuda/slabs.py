@@ -43,6 +43,11 @@ class Slab:
         self._memory: PinnedMemory | None = memory
         self.array: NDArray[np.uint8] = memory.array[:nbytes]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of host memory that it takes."""
+        return 0 if self._memory is None else len(self._memory.array)
+
     def give_back(self) -> None:
         """Let the next read have it; nobody may use the array any more."""
         memory, self._memory = self._memory, None
@@ -64,11 +69,17 @@ class SlabPool:
         self._kept_nbytes = kept_nbytes
         self._lock = threading.Lock()
         self._free: list[PinnedMemory] = []
+        self.lent_nbytes = 0
+        """Bytes of slabs that reads have now..."""
+        self.peak_nbytes = 0
+        """...and the most that they ever had."""
 
     def take(self, nbytes: int) -> Slab:
         """A slab of `nbytes`."""
         size = slab_nbytes(nbytes)
         with self._lock:
+            self.lent_nbytes += size
+            self.peak_nbytes = max(self.peak_nbytes, self.lent_nbytes)
             # The newest first: it is likely to be in the cache.
             for place in range(len(self._free) - 1, -1, -1):
                 if len(self._free[place].array) == size:
@@ -78,6 +89,7 @@ class SlabPool:
     def put(self, memory: PinnedMemory) -> None:
         """Take back what `take` lent; the oldest slabs go where there are too many."""
         with self._lock:
+            self.lent_nbytes -= len(memory.array)
             self._free.append(memory)
             while sum(len(free.array) for free in self._free) > self._kept_nbytes:
                 self._free.pop(0)

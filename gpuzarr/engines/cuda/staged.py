@@ -46,11 +46,6 @@ class Staging:
     memory: Memory | None = None
     """Device memory that they were read into."""
 
-    def give_back(self) -> None:
-        """Nobody needs it any more."""
-        if self.slab is not None:
-            self.slab.give_back()
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DeviceChunks:
@@ -80,11 +75,21 @@ class DeviceChunks:
         """(n, ndim) shapes."""
         return self.batch.chunks.shape[self.rows]
 
+    @property
+    def slabs(self) -> list[Slab]:
+        """Its memory on the host."""
+        parts = (self.staging, self.decoded)
+        return [part.slab for part in parts if part is not None and part.slab is not None]
+
+    @property
+    def host_nbytes(self) -> int:
+        """Bytes of its memory on the host."""
+        return sum(slab.nbytes for slab in self.slabs)
+
     def give_back(self) -> None:
         """Its memory on the host is not needed any more."""
-        self.staging.give_back()
-        if self.decoded is not None:
-            self.decoded.give_back()
+        for slab in self.slabs:
+            slab.give_back()
 
     def halves(self, pool: SlabPool) -> tuple[DeviceChunks, DeviceChunks]:
         """The first and the second half of the chunks, each with staging of its own."""
@@ -155,6 +160,8 @@ class Stage:
     """Where failures are recorded."""
     host_chunks: Counter[str]
     """Where it is counted why chunks were decoded on the host."""
+    make_room: Callable[[int], None]
+    """Called before so much more host memory is taken."""
 
     def run(  # noqa: PLR0913, PLR0917  what is known of chunks
         self,
@@ -204,6 +211,7 @@ class Stage:
         place = np.full(len(rows), DEVICE, np.uint8)
         offset, nbytes = offset.copy(), nbytes.copy()
         if len(on_host):
+            self.make_room(int(batch.chunks.decoded_nbytes[rows[on_host]].sum()))
             slab, begin, failures = decode_on_host(
                 batch,
                 rows[on_host],

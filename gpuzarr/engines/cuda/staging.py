@@ -45,7 +45,7 @@ READY, MISSING, FAILED = 0, 1, 2
 
 SLOT = 16
 """Bytes in the slab begin at multiples of this."""
-GROWTH_NBYTES = 1 << 10
+GROWTH_NBYTES = 64
 """Room for the bytes by which an encoded chunk may be larger than a decoded one, and an eighth."""
 
 
@@ -79,6 +79,29 @@ class HostPart:
     decoder_for: DecoderFor
 
 
+def find_decoders(batch: Batch, part: HostPart) -> list[HostDecoder]:
+    """The host decoder of each chunk, where the host has something to do; mostly one."""
+    if not part.count:
+        return []
+    shapes = batch.chunks.shape
+    if bool((shapes == shapes[:1]).all()):
+        return [part.decoder_for(part.program, tuple(shapes[0].tolist()))] * len(shapes)
+    return [part.decoder_for(part.program, tuple(shape)) for shape in shapes.tolist()]
+
+
+def staged_nbytes(batch: Batch, part: HostPart, decoders: Sequence[HostDecoder]) -> int:
+    """Bytes of slab that a batch takes, where that is known, and nearly always suffice else."""
+    chunks_nbytes = batch.chunks.decoded_nbytes
+    if part.count and not part.checks_only:
+        sizes = [decoder.nbytes_after(part.count) for decoder in decoders]
+        known = zip(sizes, chunks_nbytes.tolist(), strict=True)
+        return sum(-(-(d if s is None else s) // SLOT) * SLOT for s, d in known)
+    nbytes = np.asarray(batch.requests.nbytes, np.int64)
+    decoded = np.bincount(batch.request, chunks_nbytes, minlength=len(nbytes)).astype(np.int64)
+    most = np.where(nbytes == WHOLE, decoded + decoded // 8 + GROWTH_NBYTES, nbytes)
+    return int((-(-most // SLOT) * SLOT).sum())
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class StagedChunks:
     """A batch's chunks in staging."""
@@ -110,8 +133,8 @@ class PinnedReading:
         count = len(requests)
         # The chunks of each request stand together, in the order of the requests.
         self._first = np.searchsorted(batch.request, np.arange(count + 1)).tolist()
-        self._decoders = self._find_decoders()
-        self._room = _Room(pool, self._capacity())
+        self._decoders = find_decoders(batch, part)
+        self._room = _Room(pool, staged_nbytes(batch, part, self._decoders))
         n = len(batch.chunks)
         self._offset = np.zeros(n, np.int64)
         self._nbytes = np.zeros(n, np.int64)
@@ -142,16 +165,6 @@ class PinnedReading:
         wait(self._tasks)
         self._room.close()[0].give_back()
 
-    def _find_decoders(self) -> list[HostDecoder]:
-        """The host decoder of each chunk, where the host has something to do; mostly one."""
-        part = self._part
-        if not part.count:
-            return []
-        shapes = self.batch.chunks.shape
-        if bool((shapes == shapes[:1]).all()):
-            return [part.decoder_for(part.program, tuple(shapes[0].tolist()))] * len(shapes)
-        return [part.decoder_for(part.program, tuple(shape)) for shape in shapes.tolist()]
-
     def _work(self) -> NDArray[np.int64]:
         """(requests,) about how many bytes each is worth."""
         nbytes = np.asarray(self.batch.requests.nbytes, np.int64)
@@ -160,21 +173,6 @@ class PinnedReading:
         )
         work = np.where(nbytes < 0, decoded, nbytes)
         return np.asarray(work + decoded * (not self._part.checks_only), np.int64)
-
-    def _capacity(self) -> int:
-        """Bytes of slab that suffice nearly always."""
-        part, batch = self._part, self.batch
-        if part.count and not part.checks_only:
-            sizes = [decoder.nbytes_after(part.count) for decoder in self._decoders]
-            decoded = batch.chunks.decoded_nbytes.tolist()
-            known = (d if s is None else s for s, d in zip(sizes, decoded, strict=True))
-            return sum(-(-size // SLOT) * SLOT for size in known)
-        nbytes = np.asarray(batch.requests.nbytes, np.int64)
-        decoded = np.bincount(
-            batch.request, batch.chunks.decoded_nbytes, minlength=len(nbytes)
-        ).astype(np.int64)
-        most = np.where(nbytes == WHOLE, decoded + decoded // 8 + GROWTH_NBYTES, nbytes)
-        return int((-(-most // SLOT) * SLOT).sum())
 
     def _read_run(self, first: int, end: int) -> None:
         """Read a run of requests, and do the host's part of their chunks."""

@@ -141,9 +141,7 @@ def test_zstd_frames_of_every_kind() -> None:
         "skippable": skippable + zstd(data) + skippable,
         "no size": zstd(data, write_content_size=False),
         "empty and full": zstd(b"") + zstd(data),
-        "dictionary": zstd(
-            data, dict_data=zstandard.ZstdCompressionDict(bytes(dictionary.as_bytes()))
-        ),
+        "dictionary": with_dictionary,
         "only skippable": skippable,
         "garbage behind": zstd(data) + b"abc",
     }
