@@ -159,6 +159,21 @@ def reason_against(  # noqa: C901  one case for each step
             assert_never(step)
 
 
+def why_not_direct(program: DecodeProgram) -> str | None:
+    """Why the host must see a program's bytes before the device can decode them; None: it need not.
+
+    What has a checksum over stored bytes is decoded after that was verified, so only chunks that
+    are not compressed may have one.
+    """
+    compressors = [step for step in program.steps if isinstance(step, Decompress)]
+    if not compressors:
+        odd = [step for step in program.steps if isinstance(step, HostOnly)]
+        return describe_step(odd[0]) if odd else None
+    if compressors != [Decompress("blosc")] or program.steps[0] != compressors[0]:
+        return f"{describe_step(compressors[0])} needs the host to look into frames first"
+    return None
+
+
 def _lacking(decompressor: Decompressor, what: str) -> str | None:
     return decompressor.unsupported(what)
 

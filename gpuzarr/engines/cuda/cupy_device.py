@@ -64,6 +64,20 @@ class CupyMemory:
         self.nbytes = nbytes
 
 
+class CudaBuffer:
+    """Bytes in device memory, as numba's CUDA array interface (version 3) describes them."""
+
+    __slots__ = ("__cuda_array_interface__",)
+
+    def __init__(self, address: int, nbytes: int) -> None:
+        self.__cuda_array_interface__ = {
+            "shape": (nbytes,),
+            "typestr": "|u1",
+            "data": (address, False),
+            "version": 3,
+        }
+
+
 class CupyPinnedMemory:
     """Page-locked host memory of its own; the slabs above it are what is pooled."""
 
@@ -142,6 +156,10 @@ class CupyDevice:
         """Memory from CuPy's pool, for the stream."""
         with self._device, stream, _named_errors(f"hold {nbytes:,} bytes for a read"):
             return CupyMemory(nbytes)
+
+    def buffer(self, address: int, nbytes: int) -> CudaBuffer:
+        """Device memory with the CUDA array interface."""
+        return CudaBuffer(address, nbytes)
 
     def pin(self, nbytes: int) -> CupyPinnedMemory:
         """Page-locked memory."""

@@ -211,6 +211,10 @@ class Device(Protocol):
         """
         ...
 
+    def buffer(self, address: int, nbytes: int) -> Any:
+        """Device memory as an object that other libraries take."""
+        ...
+
     def pin(self, nbytes: int) -> PinnedMemory:
         """Host memory for copies."""
         ...

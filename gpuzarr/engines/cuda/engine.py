@@ -12,7 +12,13 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal
 
-from gpuzarr.engines.cuda.capability import leading_checksums, reasons_against, type_name
+from gpuzarr.engines.cuda import kvikio_reader
+from gpuzarr.engines.cuda.capability import (
+    leading_checksums,
+    reasons_against,
+    type_name,
+    why_not_direct,
+)
 from gpuzarr.engines.cuda.device_program import DeviceProgram, cut_program
 from gpuzarr.engines.cuda.layout import device_nbytes_factor
 from gpuzarr.engines.cuda.session import CudaSession
@@ -97,6 +103,18 @@ class CudaEngine:
         """Which steps run where."""
         return cut_program(program, self.on_device.decompressor, self.decode)
 
+    def reads_directly(self, program: DecodeProgram) -> bool:
+        """Whether the bytes of a program's chunks go straight to the device, from local files.
+
+        They do where nobody on the host needs them: chunks that are not compressed, or frames that
+        can be walked on the device.
+        """
+        if self.io == "pinned" or self.decode == "host" or why_not_direct(program) is not None:
+            return False
+        if self.io == "kvikio":
+            return True
+        return kvikio_reader.gds_available()
+
     def limits_for(self, program: DecodeProgram) -> BatchLimits:
         """Batches of which several fit into the memory limit."""
         factor = max(1.0, device_nbytes_factor(program, self.cut(program).first))
@@ -113,6 +131,8 @@ class CudaEngine:
                 f"elements of variable length are not for {self.device}; read them with"
                 ' device="cpu"'
             )
+        if self.io == "kvikio" and (why := kvikio_reader.unavailable()) is not None:
+            reasons.append(why)
         if self.decode == "device":
             reasons += reasons_against(program, self.on_device.decompressor)
         return tuple(reasons)
@@ -126,6 +146,11 @@ class CudaEngine:
             for place, step in enumerate(program.steps)
         ]
         notes: list[str] = []
+        direct = why_not_direct(program)
+        if self.reads_directly(program):
+            notes.append("bytes of local files go straight to device memory, by kvikio")
+        elif self.io == "kvikio" and direct is not None:
+            notes.append(f"bytes go through pinned memory, not by kvikio: {direct}")
         if first > checks:
             if self.decode == "host":
                 notes.append('chunks are decoded on the host, as decode="host" says')

@@ -148,7 +148,7 @@ def start_chunks(  # noqa: PLR0913, PLR0917  what is done, and where
     base = memory.address
     staging, decoded = chunks.staging, chunks.decoded
     if staging.memory is not None:
-        staging_address = staging.memory.address
+        staging_address = staging.base
     else:
         staging_address = base + layout.staging
         if staging.slab is not None and staging.used:
@@ -182,7 +182,7 @@ def start_chunks(  # noqa: PLR0913, PLR0917  what is done, and where
         device.record(stream),
         [kept for kept in (memory, table, staging.memory) if kept is not None],
         own + chunks.slabs,
-        layout.nbytes + work.nbytes,
+        layout.nbytes + work.nbytes + staging.device_nbytes,
         sum(slab.nbytes for slab in own),
         chunks,
         status_slab.array.view(np.int32),

@@ -91,6 +91,7 @@ KERNELS: Final[Mapping[str, KernelSource]] = {
     "undo_scale_offset": KernelSource("elementwise.cu", 14),
     "unpack_bits": KernelSource("unpack_bits.cu", 15),
     "blosclz": KernelSource("blosclz.cu", 7),
+    "blosc_streams": KernelSource("blosc_index.cu", 9),
     "adler32": KernelSource("adler32.cu", 4),
     "fletcher32": KernelSource("fletcher32.cu", 4),
     "xxh64": KernelSource("xxh64.cu", 4),

@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gpuzarr.engines.cuda.device_program import DeviceProgram
 from gpuzarr.engines.cuda.flight import layout_nbytes, start_chunks, start_fill, table_nbytes
+from gpuzarr.engines.cuda.frames.blosc_on_device import Probe
+from gpuzarr.engines.cuda.kvikio_reader import PAGE, KvikioReading, local_paths
 from gpuzarr.engines.cuda.slabs import slab_nbytes
 from gpuzarr.engines.cuda.staged import Stage, Staging
 from gpuzarr.engines.cuda.staging import (
@@ -33,6 +36,7 @@ from gpuzarr.errors import GpuzarrError, MemoryLimitError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -46,6 +50,25 @@ if TYPE_CHECKING:
     from gpuzarr.plan.chunk_table import PieceTable
     from gpuzarr.program import DecodeProgram
     from gpuzarr.stores.store import Store
+
+
+class DirectReading:
+    """The reads of a batch straight to the device, which begin when there is room for them."""
+
+    def __init__(self, batch: Batch, paths: Sequence[Path | None]) -> None:
+        self.batch = batch
+        self._paths = paths
+        self.started: KvikioReading | None = None
+        least = np.maximum(batch.nbytes, batch.chunks.decoded_nbytes)
+        self.nbytes = int(least.sum()) + 2 * PAGE * (1 + len(batch.requests))
+        """Device memory that it takes, about."""
+
+    def start(self, engine: CudaEngine, stream: Stream) -> KvikioReading:
+        """Begin, if that was not done yet."""
+        if self.started is None:
+            device = engine.on_device
+            self.started = KvikioReading(self.batch, self._paths, device, stream)
+        return self.started
 
 
 class Reading:
@@ -85,7 +108,7 @@ class CudaSession:
             OutputTarget(output, self._device.address_of(output.array)) for output in outputs
         ]
         self._failures: list[ChunkFailure] = []
-        self._readings: deque[Reading] = deque()
+        self._readings: deque[Reading | DirectReading] = deque()
         self._flights: deque[Flight] = deque()
         self._flying_nbytes = 0
         self._host_nbytes = 0
@@ -94,8 +117,11 @@ class CudaSession:
 
     # ----------------------------------------------------------------------------------- hops
 
-    def fetch(self, program: DecodeProgram, batch: Batch, store: Store) -> Reading:
+    def fetch(self, program: DecodeProgram, batch: Batch, store: Store) -> Reading | DirectReading:
         """Start the reads of a batch, if there is room for them now."""
+        direct = self._fetch_directly(program, batch, store)
+        if direct is not None:
+            return direct
         cut = self._engine.cut(program)
         part = HostPart(program, cut.first, cut.checks_only, self._engine.decoder_for)
         reading = Reading(batch, store, part)
@@ -105,8 +131,29 @@ class CudaSession:
             self._begin(reading)
         return reading
 
-    def decode(self, program: DecodeProgram, batch: Batch, staging: Reading) -> None:
+    def _fetch_directly(
+        self, program: DecodeProgram, batch: Batch, store: Store
+    ) -> DirectReading | None:
+        """Start reading straight to the device, where that is possible."""
+        if not self._engine.reads_directly(program):
+            return None
+        paths = local_paths(store, batch.requests.keys)
+        if paths is None:
+            return None
+        reading = DirectReading(batch, paths)
+        self._check_fits(reading)
+        self._readings.append(reading)
+        if self._flying_nbytes + reading.nbytes <= self._engine.device_limit // 2:
+            self._begin_directly(reading)
+        return reading
+
+    def decode(
+        self, program: DecodeProgram, batch: Batch, staging: Reading | DirectReading
+    ) -> None:
         """Take a batch to the device; returns when that is started."""
+        if isinstance(staging, DirectReading):
+            self._decode_directly(program, batch, staging)
+            return
         engine = self._engine
         staged, failures = self._begin(staging).wait()
         self._readings.remove(staging)
@@ -114,15 +161,7 @@ class CudaSession:
         self._failures += failures
         self._fill_missing(batch, np.flatnonzero(staged.state == MISSING))
         rows = np.flatnonzero(staged.state == READY)
-        stage = Stage(
-            engine.pool,
-            engine.decoder_for,
-            strict=engine.decode == "device",
-            failures=self._failures,
-            host_chunks=engine.host_chunks(program),
-            make_room=self._make_room,
-        )
-        chunks = stage.run(
+        chunks = self._stage(program).run(
             engine.cut(program),
             batch,
             rows,
@@ -132,6 +171,45 @@ class CudaSession:
         )
         self._host_nbytes += chunks.host_nbytes - staged.slab.nbytes
         self._fly(chunks)
+
+    def _decode_directly(
+        self, program: DecodeProgram, batch: Batch, staging: DirectReading
+    ) -> None:
+        """The same for a batch that is in device memory already."""
+        engine = self._engine
+        reading = self._begin_directly(staging)
+        found, failures = reading.wait()
+        self._readings.remove(staging)
+        self._flying_nbytes -= reading.device_nbytes  # it comes back with the flight
+        self._failures += failures
+        self._fill_missing(batch, np.flatnonzero(found.state == MISSING))
+        rows = np.flatnonzero(found.state == READY)
+        if not len(rows) or found.memory is None:
+            return
+        probe = Probe(self._device, engine.pool, self._stream)
+        chunks = self._stage(program).run(
+            DeviceProgram(program, 0),
+            batch,
+            rows,
+            found.offset[rows],
+            found.nbytes[rows],
+            Staging(None, 0, found.memory, found.base),
+            probe,
+        )
+        self._host_nbytes += chunks.host_nbytes
+        self._fly(chunks)
+
+    def _stage(self, program: DecodeProgram) -> Stage:
+        """What finds out what the host can tell of chunks."""
+        engine = self._engine
+        return Stage(
+            engine.pool,
+            engine.decoder_for,
+            strict=engine.decode == "device",
+            failures=self._failures,
+            host_chunks=engine.host_chunks(program),
+            make_room=self._make_room,
+        )
 
     def fill(self, pieces: PieceTable) -> None:
         """Write the fill value where chunks are not stored."""
@@ -171,6 +249,15 @@ class CudaSession:
             self._host_nbytes += reading.nbytes
         return reading.start(self._engine)
 
+    def _begin_directly(self, reading: DirectReading) -> KvikioReading:
+        """Start reading to the device, once there is room there."""
+        if reading.started is None:
+            limit = self._engine.device_limit
+            while self._flights and self._flying_nbytes + reading.nbytes > limit:
+                self._land()
+            self._flying_nbytes += reading.start(self._engine, self._stream).device_nbytes
+        return reading.start(self._engine, self._stream)
+
     def _make_room(self, nbytes: int, limit: int | None = None) -> None:
         """Wait for flights while so much more memory on the host would be too much."""
         limit = self._engine.host_limit if limit is None else limit
@@ -189,7 +276,7 @@ class CudaSession:
             chunks.give_back()
             return
         pieces = chunks.batch.pieces.of_chunks(chunks.rows)
-        chunks_nbytes = layout_nbytes(chunks, self._device)
+        chunks_nbytes = layout_nbytes(chunks, self._device) + chunks.staging.device_nbytes
         needed = chunks_nbytes + table_nbytes(chunks, pieces)
         limit = self._engine.device_limit
         while self._flights and self._flying_nbytes + needed > limit:
@@ -227,7 +314,7 @@ class CudaSession:
             what = "convert the fill value"
             self._failures += [chunk_failure(batch, row, what, error) for row in rows.tolist()]
 
-    def _check_fits(self, reading: Reading) -> None:
+    def _check_fits(self, reading: Reading | DirectReading) -> None:
         """Refuse chunks that exceed the user's limit before they are read."""
         limit = self._engine.memory_limit
         if limit is None:

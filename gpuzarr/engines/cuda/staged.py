@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gpuzarr.engines.cuda.frames.blosc_on_device import walk_blosc_on_device
 from gpuzarr.engines.cuda.frames.streams import EncodedChunks
 from gpuzarr.engines.cuda.frames.walk import walk_frames
 from gpuzarr.engines.cuda.host_chunks import decode_on_host
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from gpuzarr.engines.cuda.device import Memory
     from gpuzarr.engines.cuda.device_program import DeviceProgram
+    from gpuzarr.engines.cuda.frames.blosc_on_device import Probe
     from gpuzarr.engines.cuda.frames.streams import Frames
     from gpuzarr.engines.cuda.slabs import Slab, SlabPool
     from gpuzarr.engines.cuda.staging import DecoderFor
@@ -44,7 +46,14 @@ class Staging:
     used: int
     """Bytes from the start that hold something."""
     memory: Memory | None = None
-    """Device memory that they were read into."""
+    """Device memory that they were read into..."""
+    base: int = 0
+    """...and the address there that offsets count from."""
+
+    @property
+    def device_nbytes(self) -> int:
+        """Bytes of device memory in use."""
+        return 0 if self.memory is None else self.memory.nbytes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,6 +180,7 @@ class Stage:
         offset: NDArray[np.int64],
         nbytes: NDArray[np.int64],
         staging: Staging,
+        probe: Probe | None = None,
     ) -> DeviceChunks:
         """Check and place the chunks of a batch that were read.
 
@@ -180,19 +190,25 @@ class Stage:
             rows: (n,) its rows that were read.
             offset: (n,) first byte of each in `staging`.
             nbytes: (n,) its bytes.
-            staging: where they lie, on the host.
+            staging: where they lie.
+            probe: asks the device, where they lie there.
         """
         rows, offset, nbytes = self._of_due_size(program, batch, rows, offset, nbytes)
         frames, on_host = None, np.zeros(0, np.int64)
         good = np.arange(len(rows))
         step = program.decompress
         if step is not None and len(rows):
-            assert staging.slab is not None  # noqa: S101  device staging brings its frames along
             sizes = program.sizes(batch.chunks.shape[rows])[:, program.steps.index(step)]
-            chunks = EncodedChunks(staging.slab.array, offset, nbytes, sizes)
-            frames = walk_frames(step.format, chunks)
+            if staging.slab is not None:
+                chunks = EncodedChunks(staging.slab.array, offset, nbytes, sizes)
+                frames = walk_frames(step.format, chunks)
+            else:
+                assert probe is not None  # noqa: S101  it comes with staging on the device
+                frames = walk_blosc_on_device(probe, staging.base, offset, nbytes, sizes)
             good, on_host = self._judge(frames, batch, rows, describe_step(step))
-        return self.place(program, batch, rows, offset, nbytes, staging, frames, good, on_host)
+        return self.place(
+            program, batch, rows, offset, nbytes, staging, probe, frames, good, on_host
+        )
 
     def place(  # noqa: PLR0913, PLR0917  what is known of chunks
         self,
@@ -202,6 +218,7 @@ class Stage:
         offset: NDArray[np.int64],
         nbytes: NDArray[np.int64],
         staging: Staging,
+        probe: Probe | None,
         frames: Frames | None,
         good: NDArray[np.int64],
         on_host: NDArray[np.int64],
@@ -215,7 +232,7 @@ class Stage:
             slab, begin, failures = decode_on_host(
                 batch,
                 rows[on_host],
-                _bytes_of(rows, offset.copy(), nbytes.copy(), staging),
+                _bytes_of(rows, offset.copy(), nbytes.copy(), staging, probe),
                 program.program,
                 self.decoder_for,
                 self.pool,
@@ -285,14 +302,17 @@ def _bytes_of(
     offset: NDArray[np.int64],
     nbytes: NDArray[np.int64],
     staging: Staging,
+    probe: Probe | None,
 ) -> Callable[[int], memoryview]:
     """A function that gives the encoded bytes of a row of the batch."""
-    assert staging.slab is not None  # noqa: S101  as in `run`
-    array = staging.slab.array
 
     def encoded(row: int) -> memoryview:
         place = int(np.searchsorted(rows, row))
         start = int(offset[place])
-        return array[start : start + int(nbytes[place])].data
+        if staging.slab is not None:
+            return staging.slab.array[start : start + int(nbytes[place])].data
+        assert probe is not None  # noqa: S101  as in `run`
+        one = slice(place, place + 1)
+        return probe.gather(staging.base + offset[one], nbytes[one])[0].data
 
     return encoded

@@ -158,6 +158,9 @@ class FakeDevice:
             self.used -= memory.nbytes
             self._graveyard = [*self._graveyard[-64:], memory.bytes]
 
+    def buffer(self, address: int, nbytes: int) -> NDArray[np.uint8]:
+        return _memory(address, nbytes)
+
     def pin(self, nbytes: int) -> FakePinned:
         with self._lock:
             self.counts["pin"] += 1

@@ -130,8 +130,9 @@ def test_any_array_and_selection(device: FakeDevice, data: st.DataObject) -> Non
     assert_engines_agree(store)
     assert_engines_agree(store, data.draw(any_keys(shape)))
     if dtype.kind in "iuf":
-        scaled = {"scale": 0.5, "offset": -1}
-        choices = data.draw(st.sampled_from([{"dtype": "f4"}, scaled, {"dtype": "f8", "scale": 3}]))
+        scaled: dict[str, Any] = {"scale": 0.5, "offset": -1}
+        ways: list[dict[str, Any]] = [{"dtype": "f4"}, scaled, {"dtype": "f8", "scale": 3}]
+        choices = data.draw(st.sampled_from(ways))
         assert_engines_agree(store, data.draw(any_keys(shape)), **choices)
     assert device.used == 0
 

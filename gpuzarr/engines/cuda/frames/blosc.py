@@ -51,10 +51,13 @@ FORMAT_VERSION, INNER_VERSION = 2, 1
 BYTE_SHUFFLED, MEMCPYED, BIT_SHUFFLED, RESERVED, NEVER_SPLIT = 0x01, 0x02, 0x04, 0x08, 0x10
 MAX_SPLITS = 16
 MIN_SPLIT_ITEMS = 128
+OUTSIDE = "a stream does not fit into the frame"
+ODD_ZSTD = "a zstd stream inside is not one plain frame"
+ODD_ZLIB = "a zlib stream inside has an unknown header"
 
 
 @dataclass(slots=True, eq=False)
-class _Headers:
+class Headers:
     """(n,) columns of what the headers say."""
 
     flags: Integers
@@ -84,7 +87,7 @@ class _Headers:
 
 
 @dataclass(slots=True, eq=False)
-class _Blocks:
+class Blocks:
     """(b,) columns of the blocks of all chunks."""
 
     chunk: Integers
@@ -96,9 +99,9 @@ class _Blocks:
     part: Integers
     """Bytes that each of its streams decodes to."""
 
-    def take(self, rows: NDArray[np.bool_]) -> _Blocks:
+    def take(self, rows: NDArray[np.bool_]) -> Blocks:
         """Some of the blocks."""
-        return _Blocks(
+        return Blocks(
             self.chunk[rows],
             self.start[rows],
             self.target[rows],
@@ -110,8 +113,8 @@ class _Blocks:
 def walk_blosc(chunks: EncodedChunks) -> Frames:
     """The streams of a batch of frames; see `Frames`."""
     verdicts = Verdicts(len(chunks))
-    headers = _read_headers(chunks, verdicts)
-    blocks = _find_blocks(chunks, headers, verdicts)
+    headers = read_headers(chunks, verdicts)
+    blocks = find_blocks(chunks, headers, verdicts)
     tables = _walk_streams(chunks, headers, blocks, verdicts)
     table = _of(verdicts.good, StreamTable.join(tables))
     stored = table.nbytes == table.decoded
@@ -121,7 +124,18 @@ def walk_blosc(chunks: EncodedChunks) -> Frames:
         found = table.take(np.flatnonzero(~stored & (inner == code)))
         if len(found):
             streams[name] = refine(chunks.data, found, verdicts)
-    copies = _with_whole_chunks(chunks, headers, table.take(np.flatnonzero(stored)), verdicts)
+    return make_frames(chunks, headers, verdicts, streams, table.take(np.flatnonzero(stored)))
+
+
+def make_frames(
+    chunks: EncodedChunks,
+    headers: Headers,
+    verdicts: Verdicts,
+    streams: dict[StreamFormat, StreamTable],
+    stored: StreamTable,
+) -> Frames:
+    """What was found of good chunks, with how they are shuffled."""
+    copies = _with_whole_chunks(chunks, headers, stored, verdicts)
     good = verdicts.good
     kept = {name: _of(good, each) for name, each in streams.items()}
     by_bytes = (headers.flags & BYTE_SHUFFLED != 0) & (headers.typesize > 1)
@@ -143,7 +157,7 @@ def _of(good: NDArray[np.bool_], table: StreamTable) -> StreamTable:
     return table.take(np.flatnonzero(good[table.chunk]))
 
 
-def _read_headers(chunks: EncodedChunks, verdicts: Verdicts) -> _Headers:
+def read_headers(chunks: EncodedChunks, verdicts: Verdicts) -> Headers:
     """The headers, held against the chunks; those of bad chunks say something harmless."""
     rows = np.arange(len(chunks))
     nbytes, decoded = chunks.nbytes, chunks.decoded
@@ -184,7 +198,7 @@ def _read_headers(chunks: EncodedChunks, verdicts: Verdicts) -> _Headers:
         lambda k: f"{size[k]} bytes are stored plainly in a frame of {frame[k]}",
     )
     verdicts.leave(rows, head[:, 1] != INNER_VERSION, "its inner version is not known")
-    headers = _Headers(
+    headers = Headers(
         flags,
         np.maximum(typesize, 1),
         np.where(verdicts.good, size, 0),
@@ -200,7 +214,7 @@ def _read_headers(chunks: EncodedChunks, verdicts: Verdicts) -> _Headers:
     return headers
 
 
-def _find_blocks(chunks: EncodedChunks, headers: _Headers, verdicts: Verdicts) -> _Blocks:
+def find_blocks(chunks: EncodedChunks, headers: Headers, verdicts: Verdicts) -> Blocks:
     """The blocks of all frames that have some."""
     size, block = headers.nbytes, headers.block
     count = -(-size // block)
@@ -223,11 +237,11 @@ def _find_blocks(chunks: EncodedChunks, headers: _Headers, verdicts: Verdicts) -
     # Streams in the table of starts are not what a writer makes, but the host takes them.
     odd = (start >= HEADER_NBYTES) & (start < HEADER_NBYTES + SIZE_NBYTES * count[chunk])
     verdicts.leave(chunk, odd, "its blocks lie in its header")
-    return _Blocks(chunk, start, number * block[chunk], splits, length // splits)
+    return Blocks(chunk, start, number * block[chunk], splits, length // splits)
 
 
 def _walk_streams(
-    chunks: EncodedChunks, headers: _Headers, blocks: _Blocks, verdicts: Verdicts
+    chunks: EncodedChunks, headers: Headers, blocks: Blocks, verdicts: Verdicts
 ) -> list[StreamTable]:
     """The streams, a table for each number of a split."""
     tables: list[StreamTable] = []
@@ -237,14 +251,14 @@ def _walk_streams(
             blocks = blocks.take(inside)
         frame, start = headers.frame[blocks.chunk], blocks.start
         there = (start >= HEADER_NBYTES) & (start <= frame - SIZE_NBYTES)
-        verdicts.fail(blocks.chunk, ~there, "a block lies outside of the frame")
+        verdicts.fail(blocks.chunk, ~there, OUTSIDE)
         if not there.all():
             blocks = blocks.take(there)
             frame, start = headers.frame[blocks.chunk], blocks.start
         begin = chunks.offset[blocks.chunk] + start
         nbytes = _signed(read_integers(chunks.data, begin, SIZE_NBYTES))
         fits = (nbytes > 0) & (nbytes <= frame - start - SIZE_NBYTES)
-        verdicts.fail(blocks.chunk, ~fits, "a stream does not fit into the frame")
+        verdicts.fail(blocks.chunk, ~fits, OUTSIDE)
         if not fits.all():
             blocks, nbytes, begin = blocks.take(fits), nbytes[fits], begin[fits]
         ones = np.ones(len(nbytes), np.int64)
@@ -287,7 +301,7 @@ def _zstd_streams(data: NDArray[np.uint8], table: StreamTable, verdicts: Verdict
     once = np.zeros(len(table), np.int64)
     if found is not None:
         once = np.bincount(found.chunk, minlength=len(table))
-    verdicts.leave(table.chunk, once != 1, "a zstd stream inside is not one plain frame")
+    verdicts.leave(table.chunk, once != 1, ODD_ZSTD)
     if found is None:
         return table.take(np.zeros(0, np.int64))
     rows = table.take(found.chunk)
@@ -306,7 +320,7 @@ def _zlib_streams(data: NDArray[np.uint8], table: StreamTable, verdicts: Verdict
     """Inner zlib streams as raw deflate streams with their checksums."""
     header, wants_dictionary = zlib_headers(data, table.source, table.nbytes)
     plain = header & ~wants_dictionary & (table.nbytes >= ZLIB_LEAST)
-    verdicts.leave(table.chunk, ~plain, "a zlib stream inside has an unknown header")
+    verdicts.leave(table.chunk, ~plain, ODD_ZLIB)
     table = table.take(np.flatnonzero(plain))
     trailer = table.source + table.nbytes - ZLIB_TRAILER
     return StreamTable(
@@ -321,7 +335,7 @@ def _zlib_streams(data: NDArray[np.uint8], table: StreamTable, verdicts: Verdict
 
 
 def _with_whole_chunks(
-    chunks: EncodedChunks, headers: _Headers, stored: StreamTable, verdicts: Verdicts
+    chunks: EncodedChunks, headers: Headers, stored: StreamTable, verdicts: Verdicts
 ) -> StreamTable:
     """What is copied: stored streams, and chunks that are stored whole."""
     rows = np.flatnonzero(headers.copied & verdicts.good)

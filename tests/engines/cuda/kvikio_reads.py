@@ -1,0 +1,183 @@
+"""What `test_kvikio_reader` runs in processes with the stub driver; each function is a test."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numcodecs
+import numpy as np
+
+import gpuzarr
+from gpuzarr.engines.cuda import kvikio_reader
+from tests.arrays import plain_store, sharded_store
+from tests.cuda_devices import assert_same, installed
+from tests.engines.cuda.fake_device import FakeDevice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ARRAY = np.arange(300 * 200, dtype=np.int32).reshape(300, 200)
+BLOSC = {
+    "name": "blosc",
+    "configuration": {
+        "cname": "lz4", "clevel": 5, "shuffle": "shuffle", "typesize": 4, "blocksize": 0,
+    },
+}  # fmt: skip
+CRC32C = {"name": "crc32c"}
+CNAMES = ("lz4", "zstd", "zlib", "blosclz")
+
+
+def blosc(cname: str, shuffle: int = 1) -> Callable[[bytes], bytes]:
+    codec = numcodecs.Blosc(cname=cname, shuffle=shuffle)
+    return lambda data: bytes(codec.encode(np.frombuffer(data, "<i4")))
+
+
+def write(folder: Path, values: dict[str, bytes]) -> Path:
+    for key, value in values.items():
+        (folder / key).parent.mkdir(parents=True, exist_ok=True)
+        (folder / key).write_bytes(value)
+    return folder
+
+
+class Counted:
+    """kvikio's reads, counted."""
+
+    def __init__(self) -> None:
+        import kvikio  # noqa: PLC0415
+
+        self.reads: list[tuple[int, int]] = []
+        real = kvikio.CuFile.pread
+
+        def pread(file: Any, buffer: Any, size: int, file_offset: int = 0) -> Any:
+            assert file_offset % kvikio_reader.PAGE == 0
+            assert buffer.ctypes.data % kvikio_reader.PAGE == 0
+            self.reads.append((file_offset, size))
+            return real(file, buffer, size, file_offset=file_offset)
+
+        kvikio.CuFile.pread = pread
+
+
+def opened(folder: Path, **choices: Any) -> gpuzarr.Array:
+    return gpuzarr.open_array(folder, device="cuda", io="kvikio", **choices)
+
+
+def whole_arrays(folder: Path, device: FakeDevice, counted: Counted) -> None:
+    for number, (codecs, encode) in enumerate(
+        [
+            ((), bytes),
+            ((CRC32C,), lambda data: bytes(numcodecs.CRC32C().encode(np.frombuffer(data, "u1")))),
+            *(((BLOSC,), blosc(cname, shuffle)) for cname in CNAMES for shuffle in (0, 1, 2)),
+        ]
+    ):
+        store = plain_store(ARRAY, (70, 60), encode=encode, codecs=("bytes", *codecs))
+        array = opened(write(folder / str(number), store))
+        device.counts.clear()
+        counted.reads.clear()
+        assert_same(ARRAY, array[...])
+        assert len(counted.reads) == 20
+        assert "by kvikio" in " ".join(array.explain().notes)
+        assert_same(ARRAY[5:250:3, ::-1], array[5:250:3, ::-1])
+    assert device.used == 0
+
+
+def shards(folder: Path, device: FakeDevice, counted: Counted) -> None:
+    for number, (codecs, encode) in enumerate([((), bytes), ((BLOSC,), blosc("zstd"))]):
+        inner = ("bytes", *codecs)
+        store = sharded_store(ARRAY, (300, 200), (10, 10), encode=encode, inner_codecs=inner)
+        array = opened(write(folder / str(number), store))
+        counted.reads.clear()
+        assert_same(ARRAY, array[...])
+        assert len(counted.reads) <= 2, "neighbours are one read"
+        counted.reads.clear()
+        assert_same(ARRAY[45, 33:34], array[45, 33:34])
+        (offset, size) = counted.reads[0]
+        assert size <= 2 * kvikio_reader.PAGE, "pages around one chunk"
+        del offset
+    assert device.used == 0
+
+
+def missing_and_damaged(folder: Path, device: FakeDevice, counted: Counted) -> None:
+    del counted
+    store = plain_store(ARRAY, (70, 60), encode=blosc("zstd"), codecs=("bytes", BLOSC))
+    del store["c/0/0"]
+    store["c/1/1"] = store["c/1/1"][:-5]
+    store["c/2/2"] = b"nonsense"
+    array = opened(write(folder, store))
+    expected = gpuzarr.open_array(folder, device="cpu")
+    try:
+        array[...]
+    except gpuzarr.DecodeError as error:
+        assert sorted(f.coords for f in error.failures) == [(1, 1), (2, 2)]  # noqa: PT017
+    else:
+        raise AssertionError
+    assert_same(expected[:70], array[:70])
+    dictionary = plain_store(ARRAY, (300, 200), encode=bytes)
+    dictionary["c/0/0"] = dictionary["c/0/0"][:-1]
+    try:
+        opened(write(folder / "short", dictionary))[...]
+    except gpuzarr.DecodeError as error:
+        assert "239999 bytes are stored, not 240000" in str(error)  # noqa: PT017
+    else:
+        raise AssertionError
+    assert device.used == 0
+
+
+def changing_files(folder: Path, device: FakeDevice, counted: Counted) -> None:
+    store = sharded_store(ARRAY, (300, 200), (10, 10))
+    array = opened(write(folder, store))
+    assert_same(ARRAY, array[...])
+    write(folder, sharded_store(ARRAY + 1, (300, 200), (10, 10)))
+    os.utime(folder / "c/0/0", ns=(1, 1))
+    assert_same(ARRAY + 1, array[...])
+    import kvikio  # noqa: PLC0415
+
+    real = kvikio.CuFile.pread
+
+    def touching(file: Any, *args: Any, **more: Any) -> Any:
+        os.utime(folder / "c/0/0", ns=(0, 10 + len(counted.reads)))
+        return real(file, *args, **more)
+
+    kvikio.CuFile.pread = touching
+    try:
+        array[...]
+    except (gpuzarr.StoreError, gpuzarr.ChunkError) as error:
+        assert "changed while" in str(error) or "replaced" in str(error)  # noqa: PT017
+    else:
+        raise AssertionError
+    assert device.used == 0
+
+
+def memory(folder: Path, device: FakeDevice, counted: Counted) -> None:
+    del counted
+    big = np.random.default_rng(0).integers(0, 9, 1 << 20, np.int32)
+    store = plain_store(big, (1 << 14,), encode=blosc("lz4"), codecs=("bytes", BLOSC))
+    array = opened(write(folder, store), memory_limit=1 << 20)
+    assert_same(big, array[...])
+    assert device.peak <= 1 << 20, device.peak
+    assert device.used == 0
+
+
+def other_stores(folder: Path, device: FakeDevice, counted: Counted) -> None:
+    store = plain_store(ARRAY, (70, 60))
+    array = gpuzarr.open_array(store, device="cuda", io="kvikio")
+    assert_same(ARRAY, array[...])
+    zstd = {"name": "zstd", "configuration": {"level": 1, "checksum": False}}
+    encode = numcodecs.Zstd(level=1).encode
+    packed = plain_store(ARRAY, (70, 60), encode=lambda d: bytes(encode(d)), codecs=("bytes", zstd))
+    array = opened(write(folder, packed))
+    assert_same(ARRAY, array[...])
+    assert not counted.reads, "the host must see these"
+    assert "zstd" in " ".join(array.explain().notes)
+    del device
+
+
+if __name__ == "__main__":
+    assert kvikio_reader.unavailable() is None, kvikio_reader.unavailable()
+    assert not kvikio_reader.gds_available()
+    fake = FakeDevice()
+    with installed(fake):
+        globals()[sys.argv[1]](Path(sys.argv[2]) / "store", fake, Counted())
+    print("ok")  # noqa: T201
