@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gpuzarr.array_info import ArrayInfo
 from gpuzarr.drawing import draw_chunk_grid
 from gpuzarr.engines.conversion import check_out, make_conversion
 from gpuzarr.errors import GpuzarrError
@@ -36,10 +36,6 @@ if TYPE_CHECKING:
     from gpuzarr.stores.store import Store
 
     Normalize = Callable[[Any, ArrayMetadata], Selection]
-
-
-LONGEST_VALUE = 200
-"""Characters of a fill value that `info` shows."""
 
 
 class Array:
@@ -374,41 +370,3 @@ def _normalize(key: Any, of: ArrayMetadata) -> Selection:
 
 def _normalize_blocks(key: Any, of: ArrayMetadata) -> Selection:
     return normalize_blocks(key, of.shape, grid_axes(of.chunk_grid, of.shape))
-
-
-@dataclass(frozen=True, slots=True)
-class ArrayInfo:
-    """What an array is, as a table."""
-
-    array: Array
-
-    def rows(self) -> dict[str, str]:
-        """Labels and values."""
-        array = self.array
-        outer, inner = grid_text(array.metadata.chunk_grid), array._inner  # noqa: SLF001  the same
-        rows = {
-            "Path": array.name,
-            "Store": array.store.name,
-            "Zarr format": str(array.zarr_format),
-            "Shape": str(array.shape),
-            "Data type": f"{array.metadata.data_type.name} ({array.dtype})",
-            "Chunks": outer if inner is None else str(inner),
-            "Number of chunks": f"{array.nchunks:,}",
-            "Size": f"{array.nbytes:,} bytes",
-            "Codecs": ", ".join(codec.name for codec in array.metadata.codecs),
-            "Fill value": repr(array.fill_value)[:LONGEST_VALUE],
-        }
-        if inner is not None:
-            rows["Shards"] = outer
-        if array.dimension_names is not None:
-            rows["Dimension names"] = ", ".join(str(name) for name in array.dimension_names)
-        return rows
-
-    def to_dict(self) -> dict[str, str]:
-        """The same, for machines."""
-        return self.rows()
-
-    def __repr__(self) -> str:
-        rows = self.rows()
-        width = max(map(len, rows))
-        return "\n".join(f"{label:<{width}} : {value}" for label, value in rows.items())

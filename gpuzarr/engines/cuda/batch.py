@@ -15,9 +15,10 @@ import numpy as np
 from gpuzarr.engines.cuda import transfer
 from gpuzarr.engines.cuda.filters import add_filter
 from gpuzarr.engines.cuda.frames.streams import BIT_SHUFFLE, BYTE_SHUFFLE, UNCHECKED
-from gpuzarr.engines.cuda.kernels import BIT_TILE, COPY_TILE, SCATTER_TILE, THREADS
+from gpuzarr.engines.cuda.kernels import COPY_TILE, THREADS
 from gpuzarr.engines.cuda.layout import ACTUAL_NBYTES, STATUS_NBYTES, slots
-from gpuzarr.engines.cuda.pieces import PieceRows, first_blocks, merge_axes
+from gpuzarr.engines.cuda.pieces import first_blocks
+from gpuzarr.engines.cuda.shuffles import bring_into_order, unshuffle, unshuffle_blocks
 from gpuzarr.engines.cuda.transfer import ChunkColumns
 from gpuzarr.engines.cuda.work import Checksums, Decompression, Work
 from gpuzarr.program import (
@@ -111,6 +112,17 @@ class BatchBuilder:
         self.address[rows] = address
         self.typesize[rows] = 0
 
+    def columns(self) -> ChunkColumns:
+        """Where the chunks are, as columns of the table."""
+        work = self.work
+        return ChunkColumns(
+            work.integers(self.address),
+            work.integers(self.nbytes),
+            work.integers(self.typesize),
+            work.integers(self.block),
+            bool(self.typesize.any()),
+        )
+
     # ----------------------------------------------------------------------------------- steps
 
     def run(self, steps: Sequence[Step], sizes: NDArray[np.int64], frames: Frames | None) -> None:
@@ -128,13 +140,13 @@ class BatchBuilder:
                     assert frames is not None  # noqa: S101  the session walks them before
                     self._decompress(frames, sizes[:, place])
                 case VerifyChecksum():
-                    self.unshuffled()
+                    bring_into_order(self)
                     self._verify(step)
                 case Unshuffle():
-                    self.unshuffled()
-                    self._unshuffle(step)
+                    bring_into_order(self)
+                    unshuffle(self, step)
                 case CumulativeSum() | ScaleOffset() | Cast() | UnpackBits() | Reorder():
-                    self.unshuffled()
+                    bring_into_order(self)
                     add_filter(self, step, sizes[self.encoded, place])
                 case HostOnly():
                     raise AssertionError(step)  # the capability rules leave it to the host
@@ -143,16 +155,9 @@ class BatchBuilder:
 
     def finish(self, targets: Sequence[OutputTarget], pieces: PieceTable, layout: Layout) -> Work:
         """Add the scatter, and give the whole work."""
-        work = self.work
-        columns = ChunkColumns(
-            work.integers(self.address),
-            work.integers(self.nbytes),
-            work.integers(self.typesize),
-            work.integers(self.block),
-            bool(self.typesize.any()),
-        )
-        transfer.scatter(work, targets, pieces, self.shapes, layout, columns, self.status)
-        return work
+        columns = self.columns()
+        transfer.scatter(self.work, targets, pieces, self.shapes, layout, columns, self.status)
+        return self.work
 
     def _verify(self, step: VerifyChecksum) -> None:
         """Compute the checksums of the chunks' bytes, compare them, and leave them out."""
@@ -187,94 +192,6 @@ class BatchBuilder:
         blocks = -(-count // THREADS) if algorithm in ONE_STREAM_A_THREAD else count
         work.launch(algorithm, blocks, sources, sizes, self.value, count)
 
-    # --------------------------------------------------------------------------------- shuffles
-
-    def _unshuffle(self, step: Unshuffle) -> None:
-        rows = self.encoded
-        if step.unit == "bit":
-            target = self.next_image()[rows]
-            self._unshuffle_bits(
-                self.address[rows], target, self.nbytes[rows], step.itemsize, round_down=True
-            )
-            self.move(rows, target)
-        elif step.itemsize > 1:
-            self.typesize[rows] = step.itemsize
-            self.block[rows] = np.maximum(self.nbytes[rows], 1)
-
-    def _unshuffle_bits(
-        self,
-        source: NDArray[np.int64],
-        target: NDArray[np.int64],
-        nbytes: NDArray[np.int64],
-        typesize: NDArray[np.int64] | int,
-        *,
-        round_down: bool,
-    ) -> None:
-        work = self.work
-        typesize = np.broadcast_to(np.asarray(typesize, np.int64), nbytes.shape)
-        edges = first_blocks(np.maximum(nbytes // typesize, 1), BIT_TILE)
-        work.launch(
-            "bit_unshuffle",
-            edges[-1],
-            work.integers(source),
-            work.integers(target),
-            work.integers(nbytes),
-            work.integers(typesize),
-            work.integers(edges),
-            len(nbytes),
-            int(round_down),
-        )
-
-    def unshuffled(self) -> None:
-        """Bring the bytes of shuffled chunks into their own order, for a step that needs them."""
-        if not self.typesize.any():
-            return
-        rows = self.encoded
-        target = self.next_image()
-        work = self.work
-        columns = ChunkColumns(
-            work.integers(self.address),
-            work.integers(self.nbytes),
-            work.integers(self.typesize),
-            work.integers(self.block),
-            shuffled=True,
-        )
-        pieces = np.stack(
-            [
-                *(rows, np.zeros_like(rows), target[rows]),
-                *(self.nbytes[rows], np.ones_like(rows), np.ones_like(rows)),
-            ],
-            axis=1,
-        )
-        self.scatter_items(PieceRows(pieces, 0, _NONE, _NONE), columns, item=1)
-        self.move(rows, target[rows])
-
-    def scatter_items(self, rows: PieceRows, columns: ChunkColumns, item: int) -> None:
-        """Add a launch that copies elements, as they are, to places in device memory."""
-        rows = merge_axes(rows)
-        work = self.work
-        edges = first_blocks(rows.counts(), SCATTER_TILE)
-        work.launch(
-            "scatter_items",
-            edges[-1],
-            work.integers(rows.rows),
-            work.integers(edges),
-            len(rows.rows),
-            rows.naxes,
-            0,
-            0,
-            0,
-            columns.address,
-            columns.nbytes,
-            columns.typesize,
-            columns.block,
-            item,
-            0,
-            item,
-            0,
-            int(columns.shuffled),
-        )
-
     # ----------------------------------------------------------------------------- decompression
 
     def _decompress(self, frames: Frames, sizes: NDArray[np.int64]) -> None:
@@ -296,7 +213,7 @@ class BatchBuilder:
         self.block[rows[by_bytes]] = frames.block[by_bytes]
         by_bits = np.flatnonzero(frames.shuffle == BIT_SHUFFLE)
         if len(by_bits):
-            self._unshuffle_blocks(rows[by_bits], frames.typesize[by_bits], frames.block[by_bits])
+            unshuffle_blocks(self, rows[by_bits], frames.typesize[by_bits], frames.block[by_bits])
 
     def _decompress_streams(
         self, name: StreamFormat, table: StreamTable, image: NDArray[np.int64]
@@ -379,24 +296,3 @@ class BatchBuilder:
             work.integers(edges),
             len(nbytes),
         )
-
-    def _unshuffle_blocks(
-        self, rows: NDArray[np.int64], typesize: NDArray[np.int64], block: NDArray[np.int64]
-    ) -> None:
-        """Undo Blosc's bit shuffle, which was done block by block."""
-        nbytes = self.nbytes[rows]
-        count = -(-nbytes // block)
-        chunk = np.repeat(np.arange(len(rows)), count)
-        start = (np.arange(len(chunk)) - np.repeat(np.cumsum(count) - count, count)) * block[chunk]
-        target = self.next_image()[rows]
-        self._unshuffle_bits(
-            self.address[rows][chunk] + start,
-            target[chunk] + start,
-            np.minimum(block[chunk], nbytes[chunk] - start),
-            typesize[chunk],
-            round_down=False,
-        )
-        self.move(rows, target)
-
-
-_NONE = np.zeros(0, np.int64)

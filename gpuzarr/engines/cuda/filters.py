@@ -12,7 +12,8 @@ import numpy as np
 from gpuzarr.engines.cuda.capability import number, scaling_type, swap_nbytes, type_name
 from gpuzarr.engines.cuda.kernels import SCATTER_TILE, THREADS, TYPES
 from gpuzarr.engines.cuda.pieces import A_AXIS, HEAD, PieceRows, element_strides, first_blocks
-from gpuzarr.engines.cuda.transfer import ChunkColumns, float_bits
+from gpuzarr.engines.cuda.shuffles import copy_elements
+from gpuzarr.engines.cuda.transfer import float_bits
 from gpuzarr.engines.number_types import BITS
 from gpuzarr.program import (
     Cast,
@@ -207,7 +208,7 @@ def _unpack_bits(
 
 def _reorder(builder: BatchBuilder, step: Reorder, target: NDArray[np.int64]) -> None:
     """Stored axis order to C order: pieces that are whole chunks."""
-    work, rows = builder.work, builder.encoded
+    rows = builder.encoded
     shapes = builder.shapes[rows]
     if step.shape is not None:
         shapes = np.broadcast_to(np.asarray(step.shape, np.int64), (len(rows), len(step.shape)))
@@ -217,12 +218,5 @@ def _reorder(builder: BatchBuilder, step: Reorder, target: NDArray[np.int64]) ->
     pieces[:, HEAD::A_AXIS] = shapes
     pieces[:, HEAD + 1 :: A_AXIS] = element_strides(shapes, step.axes)
     pieces[:, HEAD + 2 :: A_AXIS] = step.itemsize * element_strides(shapes, tuple(range(ndim)))
-    columns = ChunkColumns(
-        work.integers(builder.address),
-        work.integers(builder.nbytes),
-        work.integers(builder.typesize),
-        work.integers(builder.block),
-        shuffled=False,
-    )
     none = np.zeros(0, np.int64)
-    builder.scatter_items(PieceRows(pieces, 0, none, none), columns, step.itemsize)
+    copy_elements(builder, PieceRows(pieces, 0, none, none), step.itemsize)
