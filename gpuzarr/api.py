@@ -56,12 +56,16 @@ def open(store: StoreLike, **arguments: Unpack[OpenArguments]) -> Array | Group:
 
             path: the node's path inside the store; default the root.
             device: where results live: "cpu" (NumPy), "cuda" or "cuda:N" (CuPy), or "auto" (the
-                default) for CUDA where it can be used, else CPU. This version has no CUDA engine.
-            decode: where chunks are decoded for a CUDA result: "auto", "device" or "host"; without
-                meaning for results on the CPU.
-            io: how bytes reach a CUDA device: "auto", "kvikio" or "pinned"; as above.
-            memory_limit: bytes that a read may hold beyond its output; default 64 MiB, or one chunk
-                a thread where that is more.
+                default) for CUDA where it can be used and its arrays can have the dtype, else CPU.
+            decode: where chunks are decoded for a CUDA result: "auto" (the default) for as much on
+                the GPU as it can, "device" to insist on that, "host" to decode on the CPU (for data
+                that one does not trust); without meaning for results on the CPU.
+            io: how bytes reach a CUDA device: "kvikio" straight from local files where the program
+                allows it, "pinned" through pinned memory, "auto" (the default) by kvikio where
+                GPUDirect Storage works; as above.
+            memory_limit: bytes that a read may hold beyond its output, on the host and on the
+                device; default 64 MiB, or one chunk a thread where that is more, and on a GPU a
+                quarter of its free memory, 2 GiB at most.
             consolidated: use consolidated metadata: "auto" where there are some, True to insist,
                 False to ignore them.
             zarr_format: 2 or 3 to look for that format only.
