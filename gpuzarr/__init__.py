@@ -1,4 +1,4 @@
-"""Read Zarr arrays, v2 and v3, into NumPy, by a design that serves GPUs as well.
+"""Read Zarr arrays, v2 and v3, into GPU memory, or into NumPy where there is no GPU.
 
     import gpuzarr
 
@@ -25,6 +25,7 @@ from gpuzarr.errors import (
     UnsupportedError,
 )
 from gpuzarr.group import Group
+from gpuzarr.read import PendingRead
 from gpuzarr.stores.store import Blob, Store
 
 __version__ = "0.1.0"
@@ -42,6 +43,7 @@ __all__ = [
     "MemoryLimitError",
     "MetadataError",
     "NotFoundError",
+    "PendingRead",
     "SelectionError",
     "Store",
     "StoreError",

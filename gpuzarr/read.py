@@ -160,7 +160,7 @@ class PendingRead:
         out, view = self._out, self._view
         # A reshape that could not be a view has made a copy.
         if view.size and not np.may_share_memory(view, out):
-            out[...] = view.reshape(self._shape)
+            self._source.engine.assign(out, view.reshape(self._shape), self._stream)
         self._tell(missing)
         return out
 

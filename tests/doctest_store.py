@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,13 @@ import pytest
 
 import gpuzarr
 from tests.arrays import encoded, plain_store
+
+NEEDS_CUPY = Path(gpuzarr.__file__).with_name("engines") / "cuda" / "cupy_device.py"
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Without CuPy the one module that imports it has no doctests to run."""
+    return True if collection_path == NEEDS_CUPY and find_spec("cupy") is None else None
 
 
 def small_store() -> dict[str, bytes]:

@@ -22,6 +22,7 @@ NAMES = [
     "MemoryLimitError",
     "MetadataError",
     "NotFoundError",
+    "PendingRead",
     "SelectionError",
     "Store",
     "StoreError",
@@ -33,7 +34,8 @@ NAMES = [
 
 ARRAY = """
     shape dtype ndim size nbytes chunks shards fill_value attrs dimension_names metadata zarr_format
-    path name store device engine nchunks info oindex vindex blocks read refresh getitem explain
+    path name store device engine nchunks info oindex vindex blocks read read_async
+    refresh getitem explain
 """
 GROUP = """
     keys values items get arrays groups members tree attrs metadata path name store zarr_format

@@ -32,7 +32,10 @@ log = logging.getLogger("gpuzarr.engine")
 ENTRY_POINTS = "gpuzarr.engines"
 """The group of entry points; a name in it is a kind of device."""
 
-MEMBERS = ("name", "device", "limits_for", "describe", "unsupported", "empty", "owns", "begin")
+MEMBERS = (
+    *("name", "device", "limits_for", "describe", "unsupported"),
+    *("empty", "owns", "assign", "begin"),
+)
 """What an engine must have; see `gpuzarr.engines.engine.Engine`."""
 
 

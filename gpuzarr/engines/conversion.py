@@ -189,6 +189,15 @@ def _round_to_odd(values: NDArray[Any]) -> NDArray[np.float32]:
     return odd
 
 
+def _place(array: Any) -> str:
+    """Where an array says that it is."""
+    device = getattr(array, "device", None)
+    if device is None:
+        return ""
+    number = getattr(device, "id", None)
+    return f" on {device if number is None else f'cuda:{number}'}"
+
+
 def check_out(out: Any, shape: tuple[int, ...], conversion: Conversion, engine: Engine) -> None:
     """Refuse an `out` that a result of this shape does not fit exactly.
 
@@ -200,7 +209,7 @@ def check_out(out: Any, shape: tuple[int, ...], conversion: Conversion, engine: 
         due = type(engine.empty((0,), np.dtype(np.uint8)))
         raise ValueError(
             f"out= must be a {due.__module__}.{due.__qualname__} on {engine.device}, not a"
-            f" {type(out).__module__}.{type(out).__qualname__}"
+            f" {type(out).__module__}.{type(out).__qualname__}{_place(out)}"
         )
     if out.shape != shape:
         raise ValueError(f"out= has shape {out.shape}, but the selection has {shape}")

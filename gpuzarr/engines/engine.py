@@ -137,6 +137,16 @@ class Engine(Protocol):
         """Whether this is an array that results can be written into."""
         ...
 
+    def assign(self, out: DeviceArray, values: DeviceArray, stream: Any = None) -> None:
+        """`out[...] = values`, done when it returns.
+
+        Args:
+            out: an array that the engine owns.
+            values: another, of the same shape and dtype.
+            stream: as in `begin`.
+        """
+        ...
+
     def begin(self, outputs: Sequence[Output], stream: Any = None) -> Session:
         """Start a read into these outputs.
 

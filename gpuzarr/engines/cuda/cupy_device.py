@@ -146,6 +146,12 @@ class CupyDevice:
         """Whether this is a CuPy array on this GPU."""
         return isinstance(array, cupy.ndarray) and int(array.device.id) == self.number
 
+    def assign(self, out: Any, values: Any, stream: Stream) -> None:
+        """Copy an array into another."""
+        with self._device, stream, _named_errors("copy a result"):
+            out[...] = values
+            stream.synchronize()
+
     def address_of(self, array: Any) -> int:
         """Address of the first element."""
         return int(array.data.ptr)

@@ -199,6 +199,10 @@ class Device(Protocol):
         """Whether this is an array in this device's memory."""
         ...
 
+    def assign(self, out: DeviceArray, values: DeviceArray, stream: Stream) -> None:
+        """`out[...] = values`, ordered on the stream, and waited for."""
+        ...
+
     def address_of(self, array: DeviceArray) -> int:
         """Address of the array's first element (index zero along every axis)."""
         ...

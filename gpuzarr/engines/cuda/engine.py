@@ -182,11 +182,18 @@ class CudaEngine:
         """Whether an array is in this device's memory."""
         return self.on_device.owns(array)
 
+    def assign(self, out: DeviceArray, values: DeviceArray, stream: Stream | None = None) -> None:
+        """`out[...] = values` on the device."""
+        self.on_device.assign(out, values, self._ordered(stream))
+
     def begin(self, outputs: Sequence[Output], stream: Stream | None = None) -> CudaSession:
         """Start a read, ordered on a stream; None: the caller's current one."""
+        return CudaSession(self, outputs, self._ordered(stream))
+
+    def _ordered(self, stream: Stream | None) -> Stream:
+        """The stream that work is ordered on."""
         device = self.on_device
-        ordered = device.current_stream() if stream is None else device.as_stream(stream)
-        return CudaSession(self, outputs, ordered)
+        return device.current_stream() if stream is None else device.as_stream(stream)
 
 
 def _ways_out(dtype: np.dtype[Any]) -> str:

@@ -136,6 +136,12 @@ class FakeDevice:
     def owns(self, array: object) -> bool:
         return isinstance(array, np.ndarray)
 
+    def assign(
+        self, out: np.ndarray[Any, Any], values: np.ndarray[Any, Any], stream: FakeStream
+    ) -> None:
+        stream.run(stream.put)
+        out[...] = values
+
     def address_of(self, array: np.ndarray[Any, Any]) -> int:
         return array.ctypes.data
 

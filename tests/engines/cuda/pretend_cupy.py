@@ -48,6 +48,9 @@ class Stream(Context):
     def __init__(self) -> None:
         self.ptr = id(self)
 
+    def synchronize(self) -> None:
+        state.synchronized += 1
+
 
 class ExternalStream(Context):
     current = Stream.current
@@ -109,6 +112,9 @@ class ndarray(np.ndarray):  # noqa: N801
 
     number = 0
 
+    def __array_finalize__(self, base: Any) -> None:
+        self.number = getattr(base, "number", 0)
+
     @property
     def device(self) -> Any:
         return SimpleNamespace(id=self.number)
@@ -146,7 +152,7 @@ class RawModule:
         return launch
 
 
-state = SimpleNamespace(fail="", compiled=0, launched=[], allocated=0)
+state = SimpleNamespace(fail="", compiled=0, launched=[], allocated=0, synchronized=0)
 
 
 def alloc(nbytes: int) -> MemoryPointer:

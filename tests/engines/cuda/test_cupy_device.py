@@ -40,7 +40,7 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.delitem(sys.modules, MODULE, raising=False)
     made = importlib.import_module(MODULE)
     monkeypatch.setattr(made, "Nvcomp", FakeNvcomp)
-    vars(pretend_cupy.state).update(fail="", compiled=0, launched=[], allocated=0)
+    vars(pretend_cupy.state).update(fail="", compiled=0, launched=[], allocated=0, synchronized=0)
     yield made
     sys.modules.pop(MODULE, None)
 
@@ -65,9 +65,13 @@ def test_whole_reads(module: Any, store: dict[str, bytes]) -> None:
         assert pretend_cupy.state.compiled <= compiled + 1, "modules are kept"
         out = module.CupyDevice(1).empty((20, 30), np.dtype("i4"))
         assert array.read(out=out) is out
+        key = (np.array([[0, 1, 2], [19, 5, 6]]), np.array([[3, 4, 5], [0, 1, 29]]))
+        points = module.CupyDevice(1).empty((3, 2), np.dtype("i4")).T
+        np.testing.assert_array_equal(array.read(key, out=points).get(), ARRAY[key])
+        assert pretend_cupy.state.synchronized == 1, "its axes do not join without a copy"
         with pytest.raises(ValueError, match=r"ndarray on cuda:1"):
             array.read(out=np.zeros((20, 30), np.int32))
-        with pytest.raises(ValueError, match=r"ndarray on cuda:1"):
+        with pytest.raises(ValueError, match=r"ndarray on cuda:1, not a .*ndarray on cuda:0"):
             array.read(out=module.CupyDevice(0).empty((20, 30), np.dtype("i4")))
 
 
