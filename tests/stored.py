@@ -25,6 +25,9 @@ Coords = tuple[int, ...]
 
 CRC32C = {"name": "crc32c"}
 
+BytesCodec = tuple[dict[str, Any], "Callable[[bytes], bytes]"]
+"""A codec as the metadata have it, and what encodes."""
+
 
 def nothing(coords: Coords) -> bool:
     """Skip no chunk."""
@@ -99,6 +102,7 @@ def store_v3(
     order: Sequence[int] | None = None,
     sharding: Sequence[Sharding] = (),
     gzip: bool = False,
+    bytes_codecs: Sequence[BytesCodec] = (),
     skip: Callable[[Coords], bool] = nothing,
     path: str = "",
     attributes: dict[str, Any] | None = None,
@@ -116,6 +120,7 @@ def store_v3(
         order: a transpose of every chunk.
         sharding: levels of shards, outermost first.
         gzip: compress chunks.
+        bytes_codecs: what is done with the bytes after that.
         skip: chunks (or outermost shards) that are not stored.
         path: of the array.
         attributes: of the user.
@@ -126,6 +131,7 @@ def store_v3(
         codecs.insert(0, {"name": "transpose", "configuration": {"order": list(order)}})
     if gzip:
         codecs.append({"name": "gzip", "configuration": {"level": 1}})
+    codecs += [codec for codec, _ in bytes_codecs]
     for level in reversed(sharding):
         index = [{"name": "bytes", "configuration": {"endian": "little"}}]
         configuration = {
@@ -149,7 +155,10 @@ def store_v3(
     def encode(chunk: Values) -> bytes:
         laid = chunk if order is None else chunk.transpose(order)
         ordered = laid.astype(laid.dtype.newbyteorder(endian)) if _swaps(laid.dtype) else laid
-        return compress(ordered.tobytes()) if gzip else ordered.tobytes()
+        data = compress(ordered.tobytes()) if gzip else ordered.tobytes()
+        for _, encode_bytes in bytes_codecs:
+            data = encode_bytes(data)
+        return data
 
     for coords, start, size in boxes(array.shape, grid):
         if skip(coords):

@@ -50,9 +50,10 @@ def smooth(nbytes: int, seed: int = 0) -> bytes:
     return ramp.astype("<f4").round(2).tobytes()[:nbytes]
 
 
-def raw_deflate(data: bytes) -> bytes:
+def raw_deflate(data: bytes, flush: int = zlib.Z_FINISH) -> bytes:
+    """Without zlib's header and checksum; with Z_SYNC_FLUSH no block says that it is the last."""
     compressor = zlib.compressobj(6, zlib.DEFLATED, -15)
-    return compressor.compress(data) + compressor.flush()
+    return compressor.compress(data) + compressor.flush(flush)
 
 
 def raw_lz4(data: bytes) -> bytes:

@@ -6,6 +6,7 @@ import gzip
 import json
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,7 @@ def frames_of_other_kinds() -> dict[str, tuple[str, bytes]]:
         "gzip of two members": ("gzip", gzip.compress(DATA[:half]) + gzip.compress(DATA[half:])),
         "gzip with a wrong CRC": ("gzip", member[:-8] + b"abcd" + member[-4:]),
         "deflate with bytes behind": ("deflate", raw_deflate(DATA) + b"abcdefgh"),
+        "deflate without its end": ("deflate", raw_deflate(DATA, zlib.Z_SYNC_FLUSH)),
     }
 
 
@@ -129,8 +131,6 @@ def test_damaged_payloads(name: str, seed: int) -> None:
 
 @pytest.mark.parametrize("algorithm", ["crc32", "crc32c"])
 def test_checksums(algorithm: str) -> None:
-    import zlib  # noqa: PLC0415
-
     import google_crc32c  # noqa: PLC0415
 
     from gpuzarr.engines.cuda import availability  # noqa: PLC0415

@@ -94,18 +94,22 @@ class BatchBuilder:
         self._base = base
         self._staging = staging
         self._slot = slots(image_nbytes)[0]
-        self._image = 0
+        self._images = base + np.array(layout.images, np.int64)
+        self._next = np.zeros(n, np.int64)  # for each chunk, the image that it is not in
         self._streams = 0
         self.status = base + layout.status
         self.value = base + layout.value
 
     # ----------------------------------------------------------------------- places in memory
 
-    def next_image(self) -> NDArray[np.int64]:
-        """(n,) addresses of the slots in the image that is written next."""
-        start = self._base + self._layout.images[self._image]
-        self._image = 1 - self._image
-        return start + self._slot
+    def next_slots(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Addresses to take some chunks to: their slots in the image that they are not in.
+
+        Chunks of a batch may be in different ones, for not all take the same steps.
+        """
+        slots_there = self._images[self._next[rows]] + self._slot[rows]
+        self._next[rows] = 1 - self._next[rows]
+        return slots_there
 
     def move(self, rows: NDArray[np.int64], address: NDArray[np.int64]) -> None:
         """The bytes of some chunks are elsewhere now, and not shuffled."""
@@ -196,8 +200,7 @@ class BatchBuilder:
 
     def _decompress(self, frames: Frames, sizes: NDArray[np.int64]) -> None:
         rows = self.encoded
-        target = self.next_image()
-        image = target[rows]  # by the frames' own numbers of chunks
+        image = self.next_slots(rows)  # by the frames' own numbers of chunks
         for name, table in frames.streams.items():
             self._decompress_streams(name, table, image)
         copies = frames.copies

@@ -46,7 +46,7 @@ def add_filter(builder: BatchBuilder, step: Filter, sizes: NDArray[np.int64]) ->
         sizes: (encoded chunks,) bytes that it gives.
     """
     rows = builder.encoded
-    target = builder.next_image()[rows]
+    target = builder.next_slots(rows)
     match step:
         case CumulativeSum():
             _cumulative_sum(builder, step, target, sizes)

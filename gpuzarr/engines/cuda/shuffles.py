@@ -22,7 +22,7 @@ def unshuffle(builder: BatchBuilder, step: Unshuffle) -> None:
     """numcodecs' shuffle, over whole chunks that are not shuffled otherwise."""
     rows = builder.encoded
     if step.unit == "bit":
-        target = builder.next_image()[rows]
+        target = builder.next_slots(rows)
         sizes = builder.nbytes[rows]
         typesize = np.full(len(rows), step.itemsize)
         _unshuffle_bits(builder, builder.address[rows], target, sizes, typesize, round_down=True)
@@ -47,7 +47,7 @@ def unshuffle_blocks(
     count = -(-nbytes // block)
     chunk = np.repeat(np.arange(len(rows)), count)
     start = (np.arange(len(chunk)) - np.repeat(np.cumsum(count) - count, count)) * block[chunk]
-    target = builder.next_image()[rows]
+    target = builder.next_slots(rows)
     _unshuffle_bits(
         builder,
         builder.address[rows][chunk] + start,
@@ -88,7 +88,7 @@ def bring_into_order(builder: BatchBuilder) -> None:
     if not builder.typesize.any():
         return
     rows = builder.encoded
-    target = builder.next_image()[rows]
+    target = builder.next_slots(rows)
     ones = np.ones_like(rows)
     table = np.stack([rows, 0 * ones, target, builder.nbytes[rows], ones, ones], axis=1)
     none = np.zeros(0, np.int64)
