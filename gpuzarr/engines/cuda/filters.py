@@ -28,7 +28,7 @@ from gpuzarr.program import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gpuzarr.engines.cuda.batch import BatchBuilder
+    from gpuzarr.engines.cuda.chunk_state import ChunkState
 
 PADDINGS = {"none": 0, "first_byte": 1, "last_byte": 2}
 A_WARP = 32
@@ -37,34 +37,34 @@ A_WARP = 32
 Filter = CumulativeSum | ScaleOffset | Cast | UnpackBits | Reorder
 
 
-def add_filter(builder: BatchBuilder, step: Filter, sizes: NDArray[np.int64]) -> None:
+def add_filter(chunks: ChunkState, step: Filter, sizes: NDArray[np.int64]) -> None:
     """Add the launch of a step.
 
     Args:
-        builder: of the batch.
+        chunks: of the batch.
         step: what is done.
         sizes: (encoded chunks,) bytes that it gives.
     """
-    rows = builder.encoded
-    target = builder.next_slots(rows)
+    rows = chunks.encoded
+    target = chunks.next_slots(rows)
     match step:
         case CumulativeSum():
-            _cumulative_sum(builder, step, target, sizes)
+            _cumulative_sum(chunks, step, target, sizes)
         case ScaleOffset():
             if step.arithmetic == "scale_offset":
-                _undo_exactly(builder, step, target, sizes)
+                _undo_exactly(chunks, step, target, sizes)
             else:
-                _undo_numcodecs(builder, step, target, sizes)
+                _undo_numcodecs(chunks, step, target, sizes)
         case Cast():
-            _elementwise(builder, "cast_elements", step, target, sizes)
+            _elementwise(chunks, "cast_elements", step, target, sizes)
         case UnpackBits():
-            _unpack_bits(builder, step, target, sizes)
+            _unpack_bits(chunks, step, target, sizes)
         case Reorder():
-            _reorder(builder, step, target)
+            _reorder(chunks, step, target)
         case _:
             assert_never(step)
-    builder.move(rows, target)
-    builder.nbytes[rows] = sizes
+    chunks.move(rows, target)
+    chunks.nbytes[rows] = sizes
 
 
 def _type(name: str) -> tuple[int, int]:
@@ -76,20 +76,20 @@ def _type(name: str) -> tuple[int, int]:
 
 
 def _elementwise(
-    builder: BatchBuilder,
+    chunks: ChunkState,
     kernel: str,
     step: ScaleOffset | Cast,
     target: NDArray[np.int64],
     sizes: NDArray[np.int64],
     *more: int,
 ) -> None:
-    work = builder.work
+    work = chunks.work
     count = sizes // resolve_dtype(step.decoded).itemsize
     edges = first_blocks(count, SCATTER_TILE)
     work.launch(
         kernel,
         edges[-1],
-        work.integers(builder.address[builder.encoded]),
+        work.integers(chunks.address[chunks.encoded]),
         work.integers(target),
         work.integers(count),
         work.integers(edges),
@@ -101,21 +101,21 @@ def _elementwise(
 
 
 def _undo_numcodecs(
-    builder: BatchBuilder, step: ScaleOffset, target: NDArray[np.int64], sizes: NDArray[np.int64]
+    chunks: ChunkState, step: ScaleOffset, target: NDArray[np.int64], sizes: NDArray[np.int64]
 ) -> None:
     arithmetic = scaling_type(step)
     assert arithmetic is not None  # noqa: S101  the capability rules leave others to the host
     numbers = (float_bits(number(step.scale)), float_bits(number(step.offset)))
     more = (TYPES[arithmetic], *numbers)
-    _elementwise(builder, "undo_fixedscaleoffset", step, target, sizes, *more)
+    _elementwise(chunks, "undo_fixedscaleoffset", step, target, sizes, *more)
 
 
 def _undo_exactly(
-    builder: BatchBuilder, step: ScaleOffset, target: NDArray[np.int64], sizes: NDArray[np.int64]
+    chunks: ChunkState, step: ScaleOffset, target: NDArray[np.int64], sizes: NDArray[np.int64]
 ) -> None:
     """v3's scale_offset: in the type itself, or an error."""
     dtype = resolve_dtype(step.decoded)
-    work = builder.work
+    work = chunks.work
     low = high = 0
     if dtype.kind in "iu":
         info = np.iinfo(dtype)
@@ -129,7 +129,7 @@ def _undo_exactly(
     work.launch(
         "undo_scale_offset",
         edges[-1],
-        work.integers(builder.address[builder.encoded]),
+        work.integers(chunks.address[chunks.encoded]),
         work.integers(target),
         work.integers(count),
         work.integers(edges),
@@ -141,8 +141,8 @@ def _undo_exactly(
         offset,
         low,
         high,
-        work.integers(builder.encoded),
-        builder.status,
+        work.integers(chunks.encoded),
+        chunks.status,
     )
 
 
@@ -156,9 +156,9 @@ def _as_signed(value: int) -> int:
 
 
 def _cumulative_sum(
-    builder: BatchBuilder, step: CumulativeSum, target: NDArray[np.int64], sizes: NDArray[np.int64]
+    chunks: ChunkState, step: CumulativeSum, target: NDArray[np.int64], sizes: NDArray[np.int64]
 ) -> None:
-    work = builder.work
+    work = chunks.work
     dtype = resolve_dtype(step.decoded)
     count = sizes // dtype.itemsize
     integers = dtype.kind in "iu"
@@ -166,7 +166,7 @@ def _cumulative_sum(
     work.launch(
         "sum_integers" if integers else "sum_floats",
         len(count) if integers else -(-len(count) // warps),
-        work.integers(builder.address[builder.encoded]),
+        work.integers(chunks.address[chunks.encoded]),
         work.integers(target),
         work.integers(count),
         len(count),
@@ -176,9 +176,9 @@ def _cumulative_sum(
 
 
 def _unpack_bits(
-    builder: BatchBuilder, step: UnpackBits, target: NDArray[np.int64], sizes: NDArray[np.int64]
+    chunks: ChunkState, step: UnpackBits, target: NDArray[np.int64], sizes: NDArray[np.int64]
 ) -> None:
-    work, rows = builder.work, builder.encoded
+    work, rows = chunks.work, chunks.encoded
     dtype = resolve_dtype(step.decoded)
     components = count_components(dtype)
     width = 8 * dtype.itemsize // components
@@ -188,8 +188,8 @@ def _unpack_bits(
     work.launch(
         "unpack_bits",
         edges[-1],
-        work.integers(builder.address[rows]),
-        work.integers(builder.nbytes[rows]),
+        work.integers(chunks.address[rows]),
+        work.integers(chunks.nbytes[rows]),
         work.integers(target),
         work.integers(count),
         work.integers(edges),
@@ -202,14 +202,14 @@ def _unpack_bits(
         int(step.order == "big"),
         PADDINGS[step.padding],
         work.integers(rows),
-        builder.status,
+        chunks.status,
     )
 
 
-def _reorder(builder: BatchBuilder, step: Reorder, target: NDArray[np.int64]) -> None:
+def _reorder(chunks: ChunkState, step: Reorder, target: NDArray[np.int64]) -> None:
     """Stored axis order to C order: pieces that are whole chunks."""
-    rows = builder.encoded
-    shapes = builder.shapes[rows]
+    rows = chunks.encoded
+    shapes = chunks.shapes[rows]
     if step.shape is not None:
         shapes = np.broadcast_to(np.asarray(step.shape, np.int64), (len(rows), len(step.shape)))
     ndim = shapes.shape[1]
@@ -219,4 +219,4 @@ def _reorder(builder: BatchBuilder, step: Reorder, target: NDArray[np.int64]) ->
     pieces[:, HEAD + 1 :: A_AXIS] = element_strides(shapes, step.axes)
     pieces[:, HEAD + 2 :: A_AXIS] = step.itemsize * element_strides(shapes, tuple(range(ndim)))
     none = np.zeros(0, np.int64)
-    copy_elements(builder, PieceRows(pieces, 0, none, none), step.itemsize)
+    copy_elements(chunks, PieceRows(pieces, 0, none, none), step.itemsize)

@@ -9,6 +9,7 @@ import numpy as np
 
 from gpuzarr.engines.cuda import transfer
 from gpuzarr.engines.cuda.batch import BatchBuilder
+from gpuzarr.engines.cuda.chunk_state import ChunkState
 from gpuzarr.engines.cuda.layout import STATUS_NBYTES, count_images, lay_out
 from gpuzarr.engines.cuda.statuses import failures_of
 from gpuzarr.engines.cuda.work import Work
@@ -159,16 +160,21 @@ def start_chunks(  # noqa: PLR0913, PLR0917  what is done, and where
     status_nbytes = STATUS_NBYTES * len(chunks)
     device.clear(base + layout.status, status_nbytes, stream)
     encoded = chunks.place == DEVICE
-    builder = BatchBuilder(
-        decompressor=device.decompressor,
+    state = ChunkState(
         layout=layout,
         base=base,
-        staging=staging_address,
         address=np.where(encoded, staging_address, decoded_address) + chunks.offset,
         nbytes=chunks.nbytes,
         shapes=chunks.shapes,
         encoded=encoded,
         image_nbytes=image_nbytes,
+    )
+    builder = BatchBuilder(
+        state,
+        decompressor=device.decompressor,
+        layout=layout,
+        base=base,
+        staging=staging_address,
     )
     if encoded.any():
         sizes = chunks.program.sizes(chunks.shapes)

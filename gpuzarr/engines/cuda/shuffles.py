@@ -12,55 +12,55 @@ from gpuzarr.engines.cuda.pieces import PieceRows, first_blocks, merge_axes
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gpuzarr.engines.cuda.batch import BatchBuilder
+    from gpuzarr.engines.cuda.chunk_state import ChunkState
     from gpuzarr.program import Unshuffle
 
     Integers = NDArray[np.int64]
 
 
-def unshuffle(builder: BatchBuilder, step: Unshuffle) -> None:
+def unshuffle(chunks: ChunkState, step: Unshuffle) -> None:
     """numcodecs' shuffle, over whole chunks that are not shuffled otherwise."""
-    rows = builder.encoded
+    rows = chunks.encoded
     if step.unit == "bit":
-        target = builder.next_slots(rows)
-        sizes = builder.nbytes[rows]
+        target = chunks.next_slots(rows)
+        sizes = chunks.nbytes[rows]
         typesize = np.full(len(rows), step.itemsize)
-        _unshuffle_bits(builder, builder.address[rows], target, sizes, typesize, round_down=True)
-        builder.move(rows, target)
+        _unshuffle_bits(chunks, chunks.address[rows], target, sizes, typesize, round_down=True)
+        chunks.move(rows, target)
     elif step.itemsize > 1:
-        builder.typesize[rows] = step.itemsize
-        builder.block[rows] = np.maximum(builder.nbytes[rows], 1)
+        chunks.typesize[rows] = step.itemsize
+        chunks.block[rows] = np.maximum(chunks.nbytes[rows], 1)
 
 
 def unshuffle_blocks(
-    builder: BatchBuilder, rows: Integers, typesize: Integers, block: Integers
+    chunks: ChunkState, rows: Integers, typesize: Integers, block: Integers
 ) -> None:
     """Blosc's bit shuffle, which was done block by block.
 
     Args:
-        builder: of the batch.
-        rows: the chunks.
+        chunks: of the batch.
+        rows: which of them.
         typesize: (rows,) bytes of their elements.
         block: (rows,) bytes of their blocks.
     """
-    nbytes = builder.nbytes[rows]
+    nbytes = chunks.nbytes[rows]
     count = -(-nbytes // block)
     chunk = np.repeat(np.arange(len(rows)), count)
     start = (np.arange(len(chunk)) - np.repeat(np.cumsum(count) - count, count)) * block[chunk]
-    target = builder.next_slots(rows)
+    target = chunks.next_slots(rows)
     _unshuffle_bits(
-        builder,
-        builder.address[rows][chunk] + start,
+        chunks,
+        chunks.address[rows][chunk] + start,
         target[chunk] + start,
         np.minimum(block[chunk], nbytes[chunk] - start),
         typesize[chunk],
         round_down=False,
     )
-    builder.move(rows, target)
+    chunks.move(rows, target)
 
 
 def _unshuffle_bits(  # noqa: PLR0913  the columns of the kernel
-    builder: BatchBuilder,
+    chunks: ChunkState,
     source: Integers,
     target: Integers,
     nbytes: Integers,
@@ -68,7 +68,7 @@ def _unshuffle_bits(  # noqa: PLR0913  the columns of the kernel
     *,
     round_down: bool,
 ) -> None:
-    work = builder.work
+    work = chunks.work
     edges = first_blocks(np.maximum(nbytes // typesize, 1), BIT_TILE)
     work.launch(
         "bit_unshuffle",
@@ -83,23 +83,23 @@ def _unshuffle_bits(  # noqa: PLR0913  the columns of the kernel
     )
 
 
-def bring_into_order(builder: BatchBuilder) -> None:
+def bring_into_order(chunks: ChunkState) -> None:
     """Undo the byte shuffles that are left, for a step that needs bytes in their own order."""
-    if not builder.typesize.any():
+    if not chunks.typesize.any():
         return
-    rows = builder.encoded
-    target = builder.next_slots(rows)
+    rows = chunks.encoded
+    target = chunks.next_slots(rows)
     ones = np.ones_like(rows)
-    table = np.stack([rows, 0 * ones, target, builder.nbytes[rows], ones, ones], axis=1)
+    table = np.stack([rows, 0 * ones, target, chunks.nbytes[rows], ones, ones], axis=1)
     none = np.zeros(0, np.int64)
-    copy_elements(builder, PieceRows(table, 0, none, none), item=1)
-    builder.move(rows, target)
+    copy_elements(chunks, PieceRows(table, 0, none, none), item=1)
+    chunks.move(rows, target)
 
 
-def copy_elements(builder: BatchBuilder, rows: PieceRows, item: int) -> None:
+def copy_elements(chunks: ChunkState, rows: PieceRows, item: int) -> None:
     """Add a launch that copies elements of chunks, as they are, to places in device memory."""
     rows = merge_axes(rows)
-    work, columns = builder.work, builder.columns()
+    work, columns = chunks.work, chunks.columns()
     edges = first_blocks(rows.counts(), SCATTER_TILE)
     work.launch(
         "scatter_items",

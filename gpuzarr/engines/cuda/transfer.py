@@ -241,13 +241,7 @@ def _scatter_elements(
         "shuffled": int(chunks.shuffled),
     }
     arguments: list[Argument] = [
-        work.integers(rows.rows),
-        work.integers(edges),
-        len(rows.rows),
-        rows.naxes,
-        rows.lists,
-        work.integers(rows.list_source),
-        work.integers(rows.list_target),
+        *_piece_arguments(work, rows, edges),
         chunks.address,
         chunks.nbytes,
         chunks.typesize,
@@ -287,6 +281,19 @@ def _scatter_elements(
     work.launch("scatter_converted", edges[-1], *arguments, **constants)
 
 
+def _piece_arguments(work: Work, rows: PieceRows, edges: NDArray[np.int64]) -> list[Argument]:
+    """The first arguments of kernels that go through pieces."""
+    return [
+        work.integers(rows.rows),
+        work.integers(edges),
+        len(rows.rows),
+        rows.naxes,
+        rows.lists,
+        work.integers(rows.list_source),
+        work.integers(rows.list_target),
+    ]
+
+
 def _worth(constants: dict[str, int], rows: PieceRows, transfer: Transfer) -> dict[str, int]:
     """The constants, where there is enough to do for a kernel of its own."""
     nbytes = int(rows.counts().sum()) * transfer.item
@@ -320,13 +327,7 @@ def _scatter_runs(work: Work, rows: PieceRows, chunks: ChunkColumns) -> None:
     work.launch(
         "scatter_rows",
         edges[-1],
-        work.integers(rows.rows),
-        work.integers(edges),
-        len(rows.rows),
-        rows.naxes,
-        rows.lists,
-        work.integers(rows.list_source),
-        work.integers(rows.list_target),
+        *_piece_arguments(work, rows, edges),
         chunks.address,
     )
 
