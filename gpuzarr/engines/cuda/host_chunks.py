@@ -7,6 +7,7 @@ before the scatter.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gpuzarr.engines.cuda.layout import slots
@@ -55,7 +56,7 @@ def decode_on_host(  # noqa: PLR0913, PLR0917  what is decoded, and with what
     offset, total = slots(nbytes)
     slab = pool.take(total)
     failures: list[ChunkFailure] = []
-    rest = type(program)(program.steps[done_steps:], program.layout)
+    rest = replace(program, steps=program.steps[done_steps:])
 
     def decode(place: int) -> None:
         row, start = int(rows[place]), int(offset[place])

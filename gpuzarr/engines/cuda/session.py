@@ -21,7 +21,7 @@ from gpuzarr.engines.cuda.flight import layout_nbytes, start_chunks, start_fill,
 from gpuzarr.engines.cuda.frames.blosc_on_device import Probe
 from gpuzarr.engines.cuda.kvikio_reader import PAGE, KvikioReading, local_paths
 from gpuzarr.engines.cuda.slabs import slab_nbytes
-from gpuzarr.engines.cuda.staged import Stage, Staging
+from gpuzarr.engines.cuda.staged import ReadChunks, Stage, Staging
 from gpuzarr.engines.cuda.staging import (
     MISSING,
     READY,
@@ -161,14 +161,9 @@ class CudaSession:
         self._failures += failures
         self._fill_missing(batch, np.flatnonzero(staged.state == MISSING))
         rows = np.flatnonzero(staged.state == READY)
-        chunks = self._stage(program).run(
-            engine.cut(program),
-            batch,
-            rows,
-            staged.offset[rows],
-            staged.nbytes[rows],
-            Staging(staged.slab, staged.used),
-        )
+        in_slab = Staging(staged.slab, staged.used)
+        read = ReadChunks(batch, rows, staged.offset[rows], staged.nbytes[rows], in_slab)
+        chunks = self._stage(program).run(engine.cut(program), read, None)
         self._host_nbytes += chunks.host_nbytes - staged.slab.nbytes
         self._fly(chunks)
 
@@ -187,15 +182,9 @@ class CudaSession:
         if not len(rows) or found.memory is None:
             return
         probe = Probe(self._device, engine.pool, self._stream)
-        chunks = self._stage(program).run(
-            DeviceProgram(program, 0),
-            batch,
-            rows,
-            found.offset[rows],
-            found.nbytes[rows],
-            Staging(None, 0, found.memory, found.base),
-            probe,
-        )
+        on_device = Staging(None, 0, found.memory, found.base)
+        read = ReadChunks(batch, rows, found.offset[rows], found.nbytes[rows], on_device)
+        chunks = self._stage(program).run(DeviceProgram(program, 0), read, probe)
         self._host_nbytes += chunks.host_nbytes
         self._fly(chunks)
 

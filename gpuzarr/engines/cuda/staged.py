@@ -17,7 +17,7 @@ from gpuzarr.engines.cuda.frames.walk import walk_frames
 from gpuzarr.engines.cuda.host_chunks import decode_on_host
 from gpuzarr.engines.cuda.layout import slots
 from gpuzarr.engines.failures import chunk_failure
-from gpuzarr.errors import DecodeError, UnsupportedError
+from gpuzarr.errors import DecodeError, GpuzarrError, UnsupportedError
 from gpuzarr.plan.batches import DEVICE, HOST
 from gpuzarr.program import describe_step
 
@@ -54,6 +54,30 @@ class Staging:
     def device_nbytes(self) -> int:
         """Bytes of device memory in use."""
         return 0 if self.memory is None else self.memory.nbytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReadChunks:
+    """Chunks of a batch that were read: encoded bytes, of which nothing is known yet."""
+
+    batch: Batch
+    rows: NDArray[np.int64]
+    """(n,) rows of the batch, ascending."""
+    offset: NDArray[np.int64]
+    """(n,) first byte of each in `staging`."""
+    nbytes: NDArray[np.int64]
+    """(n,) its bytes."""
+    staging: Staging
+
+    def bytes_of(self, row: int, probe: Probe | None) -> memoryview:
+        """The encoded bytes of a row of the batch, from wherever they are."""
+        place = int(np.searchsorted(self.rows, row))
+        start = int(self.offset[place])
+        if self.staging.slab is not None:
+            return self.staging.slab.array[start : start + int(self.nbytes[place])].data
+        assert probe is not None  # noqa: S101  it comes with staging on the device
+        one = slice(place, place + 1)
+        return probe.gather(self.staging.base + self.offset[one], self.nbytes[one])[0].data
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -172,147 +196,106 @@ class Stage:
     make_room: Callable[[int], None]
     """Called before so much more host memory is taken."""
 
-    def run(  # noqa: PLR0913, PLR0917  what is known of chunks
-        self,
-        program: DeviceProgram,
-        batch: Batch,
-        rows: NDArray[np.int64],
-        offset: NDArray[np.int64],
-        nbytes: NDArray[np.int64],
-        staging: Staging,
-        probe: Probe | None = None,
-    ) -> DeviceChunks:
+    def run(self, program: DeviceProgram, read: ReadChunks, probe: Probe | None) -> DeviceChunks:
         """Check and place the chunks of a batch that were read.
 
         Args:
             program: what is done with them.
-            batch: the batch.
-            rows: (n,) its rows that were read.
-            offset: (n,) first byte of each in `staging`.
-            nbytes: (n,) its bytes.
-            staging: where they lie.
+            read: the chunks.
             probe: asks the device, where they lie there.
         """
-        rows, offset, nbytes = self._of_due_size(program, batch, rows, offset, nbytes)
+        read = self._of_due_size(program, read)
         frames, on_host = None, np.zeros(0, np.int64)
-        good = np.arange(len(rows))
+        good = np.arange(len(read.rows))
         step = program.decompress
-        if step is not None and len(rows):
-            sizes = program.sizes(batch.chunks.shape[rows])[:, program.steps.index(step)]
-            if staging.slab is not None:
-                chunks = EncodedChunks(staging.slab.array, offset, nbytes, sizes)
-                frames = walk_frames(step.format, chunks)
+        if step is not None and len(read.rows):
+            shapes = read.batch.chunks.shape[read.rows]
+            sizes = program.sizes(shapes)[:, program.steps.index(step)]
+            if read.staging.slab is not None:
+                image = read.staging.slab.array
+                encoded = EncodedChunks(image, read.offset, read.nbytes, sizes)
+                frames = walk_frames(step.format, encoded)
             else:
                 assert probe is not None  # noqa: S101  it comes with staging on the device
-                frames = walk_blosc_on_device(probe, staging.base, offset, nbytes, sizes)
-            good, on_host = self._judge(frames, batch, rows, describe_step(step))
-        return self.place(
-            program, batch, rows, offset, nbytes, staging, probe, frames, good, on_host
-        )
-
-    def place(  # noqa: PLR0913, PLR0917  what is known of chunks
-        self,
-        program: DeviceProgram,
-        batch: Batch,
-        rows: NDArray[np.int64],
-        offset: NDArray[np.int64],
-        nbytes: NDArray[np.int64],
-        staging: Staging,
-        probe: Probe | None,
-        frames: Frames | None,
-        good: NDArray[np.int64],
-        on_host: NDArray[np.int64],
-    ) -> DeviceChunks:
-        """Decode on the host what only it can decode, and put all together in order."""
+                base = read.staging.base
+                frames = walk_blosc_on_device(probe, base, read.offset, read.nbytes, sizes)
+            good, on_host = self._judge(frames, read, describe_step(step))
+            if len(good) < len(read.rows):
+                frames = frames.take(good)
         decoded = None
-        place = np.full(len(rows), DEVICE, np.uint8)
-        offset, nbytes = offset.copy(), nbytes.copy()
+        place = np.full(len(read.rows), DEVICE, np.uint8)
+        offset, nbytes = read.offset.copy(), read.nbytes.copy()
         if len(on_host):
-            self.make_room(int(batch.chunks.decoded_nbytes[rows[on_host]].sum()))
-            slab, begin, failures = decode_on_host(
-                batch,
-                rows[on_host],
-                _bytes_of(rows, offset.copy(), nbytes.copy(), staging, probe),
-                program.program,
-                self.decoder_for,
-                self.pool,
-                program.first,
-            )
-            self.failures += failures
-            decoded = Staging(slab, len(slab.array))
+            decoded, offset[on_host] = self._decode_on_host(program, read, on_host, probe)
             place[on_host] = HOST
-            offset[on_host] = begin
-            nbytes[on_host] = batch.chunks.decoded_nbytes[rows[on_host]]
+            nbytes[on_host] = read.batch.chunks.decoded_nbytes[read.rows[on_host]]
         kept = np.sort(np.concatenate([good, on_host]))
-        if frames is not None and len(good) < len(rows):
-            frames = frames.take(good)
         return DeviceChunks(
-            batch,
+            read.batch,
             program,
-            rows[kept],
+            read.rows[kept],
             place[kept],
             offset[kept],
             nbytes[kept],
-            staging,
+            read.staging,
             decoded,
             frames,
         )
 
+    def _decode_on_host(
+        self,
+        program: DeviceProgram,
+        read: ReadChunks,
+        places: NDArray[np.int64],
+        probe: Probe | None,
+    ) -> tuple[Staging, NDArray[np.int64]]:
+        """Decode what only the host can; gives where, and the first byte of each."""
+        rows = read.rows[places]
+        self.make_room(int(read.batch.chunks.decoded_nbytes[rows].sum()))
+        slab, begin, failures = decode_on_host(
+            read.batch,
+            rows,
+            lambda row: read.bytes_of(row, probe),
+            program.program,
+            self.decoder_for,
+            self.pool,
+            program.first,
+        )
+        self.failures += failures
+        return Staging(slab, len(slab.array)), begin
+
     def _judge(
-        self, frames: Frames, batch: Batch, rows: NDArray[np.int64], name: str
+        self, frames: Frames, read: ReadChunks, name: str
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The places of chunks for the device, and of those for the host; others have failed."""
-        bad = np.zeros(len(rows), np.bool_)
+        bad = np.zeros(len(read.rows), np.bool_)
         for place, message in frames.failures.items():
             bad[place] = True
-            failure = chunk_failure(batch, int(rows[place]), name, DecodeError(message))
-            self.failures.append(failure)
+            self._fail(read, place, name, DecodeError(message))
         on_host = np.array(sorted(frames.host), np.int64)
         bad[on_host] = True
         for place, reason in frames.host.items():
-            if not self.strict:
+            if self.strict:
+                cause = UnsupportedError(f"the GPU cannot decode this chunk: {reason}")
+                self._fail(read, place, name, cause)
+            else:
                 self.host_chunks[f"{name}: {reason}"] += 1
-                continue
-            cause = UnsupportedError(f"the GPU cannot decode this chunk: {reason}")
-            self.failures.append(chunk_failure(batch, int(rows[place]), name, cause))
         return np.flatnonzero(~bad), on_host[:0] if self.strict else on_host
 
-    def _of_due_size(
-        self,
-        program: DeviceProgram,
-        batch: Batch,
-        rows: NDArray[np.int64],
-        offset: NDArray[np.int64],
-        nbytes: NDArray[np.int64],
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    def _of_due_size(self, program: DeviceProgram, read: ReadChunks) -> ReadChunks:
         """The chunks whose size is what the program's steps take; others have failed."""
-        due = program.due_nbytes(batch.chunks.shape[rows]) if len(rows) else None
-        if due is None or bool((nbytes == due).all()):
-            return rows, offset, nbytes
+        if not len(read.rows):
+            return read
+        due = program.due_nbytes(read.batch.chunks.shape[read.rows])
+        if due is None or bool((read.nbytes == due).all()):
+            return read
         name = describe_step(program.program.steps[0]) if program.program.steps else "read"
-        for place in np.flatnonzero(nbytes != due).tolist():
-            cause = DecodeError(f"{nbytes[place]} bytes are stored, not {due[place]}")
-            self.failures.append(chunk_failure(batch, int(rows[place]), name, cause))
-        right = np.flatnonzero(nbytes == due)
-        return rows[right], offset[right], nbytes[right]
+        right = read.nbytes == due
+        for place in np.flatnonzero(~right).tolist():
+            message = f"{read.nbytes[place]} bytes are stored, not {due[place]}"
+            self._fail(read, place, name, DecodeError(message))
+        rows, offset, nbytes = read.rows[right], read.offset[right], read.nbytes[right]
+        return replace(read, rows=rows, offset=offset, nbytes=nbytes)
 
-
-def _bytes_of(
-    rows: NDArray[np.int64],
-    offset: NDArray[np.int64],
-    nbytes: NDArray[np.int64],
-    staging: Staging,
-    probe: Probe | None,
-) -> Callable[[int], memoryview]:
-    """A function that gives the encoded bytes of a row of the batch."""
-
-    def encoded(row: int) -> memoryview:
-        place = int(np.searchsorted(rows, row))
-        start = int(offset[place])
-        if staging.slab is not None:
-            return staging.slab.array[start : start + int(nbytes[place])].data
-        assert probe is not None  # noqa: S101  as in `run`
-        one = slice(place, place + 1)
-        return probe.gather(staging.base + offset[one], nbytes[one])[0].data
-
-    return encoded
+    def _fail(self, read: ReadChunks, place: int, name: str, cause: GpuzarrError) -> None:
+        self.failures.append(chunk_failure(read.batch, int(read.rows[place]), name, cause))
