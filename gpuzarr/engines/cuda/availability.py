@@ -15,7 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpuzarr.errors import DeviceError, GpuzarrError, UnsupportedError
+from gpuzarr.engines.cuda.device import used_after_fork
+from gpuzarr.errors import GpuzarrError, UnsupportedError
 
 if TYPE_CHECKING:
     from gpuzarr.engines.cuda.device import Device
@@ -67,11 +68,7 @@ def open_device(number: int | None) -> Device:
     """
     name = "cuda" if number is None else f"cuda:{number}"
     if _forked_from:
-        raise DeviceError(
-            f"device {name!r} cannot be used in this process: it was forked from process"
-            f" {_forked_from[0]}, which had started CUDA; start workers with the method 'spawn', or"
-            ' read with device="cpu"'
-        )
+        raise used_after_fork(name, _forked_from[0])
     reasons = missing()
     if reasons:
         raise UnsupportedError(f"device {name!r} is not available", reasons=reasons)
@@ -82,6 +79,8 @@ def open_device(number: int | None) -> Device:
             raise
         except Exception as error:
             text = f"{type(error).__name__}: {error}"
+            if "cudaErrorInitializationError" in text:
+                text += "; CUDA does not work in a process that was forked after it was started"
             raise UnsupportedError(f"device {name!r} cannot be used: {text}") from error
 
 

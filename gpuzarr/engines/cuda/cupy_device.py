@@ -2,18 +2,24 @@
 
 Memory comes from the allocator that is current in CuPy, so that a user's pool (RMM's, say) is used.
 Kernels are compiled by NVRTC when they are first launched, and kept on disk by CuPy.
+
+Every call of CUDA is made `at_work`: with the GPU and the stream current, and with CUDA's errors
+turned into ours.
 """
 
 from __future__ import annotations
 
+import os
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import cupy
 import numpy as np
 
+from gpuzarr.engines.cuda.device import used_after_fork
+from gpuzarr.engines.cuda.interchange import CudaBuffer, LentStream, stream_address
 from gpuzarr.engines.cuda.kernels import (
     KERNELS,
     THREADS,
@@ -22,7 +28,7 @@ from gpuzarr.engines.cuda.kernels import (
     source_text,
 )
 from gpuzarr.engines.cuda.nvcomp import Nvcomp
-from gpuzarr.errors import DeviceError, MemoryLimitError, UnsupportedError
+from gpuzarr.errors import DeviceError, GpuzarrError, MemoryLimitError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -32,25 +38,45 @@ if TYPE_CHECKING:
     from gpuzarr.engines.cuda.device import Decompressor, Stream
 
 HELD = frozenset({*"?bBhHiIlLqQefdFD"})
-"""NumPy's characters for the dtypes that CuPy's arrays have."""
+"""NumPy's characters for its own dtypes that CuPy's arrays have. Types of other libraries bring
+characters of their own, which may be the same."""
+BUILT_IN, OTHERS = 1, 2
+"""`dtype.isbuiltin` of NumPy's own types in native byte order, and of types of other libraries."""
+FIRST_WITH_BFLOAT16 = 14
+"""The first CuPy (its major version) whose functions know ml_dtypes' bfloat16; it has that with
+NumPy 2.1.2 and later, since older ones crash."""
 UPLOAD, DOWNLOAD = cupy.cuda.runtime.memcpyHostToDevice, cupy.cuda.runtime.memcpyDeviceToHost
 STANDARD = "--std=c++17"
+ANY_DEVICE = -1
+"""CuPy's number for the GPU of streams that it did not make, and of the default ones."""
+OUT_OF_MEMORY = 2
+"""cudaErrorMemoryAllocation and CUDA_ERROR_OUT_OF_MEMORY; too much locked host memory, say."""
+CUDA_ERRORS = (cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.driver.CUDADriverError)
 
 
-@contextmanager
-def _named_errors(doing: str) -> Iterator[None]:
-    """CUDA's errors as ours."""
+def _has_bfloat16() -> bool:
+    """Whether CuPy has arrays of ml_dtypes' bfloat16."""
+    major = int(cupy.__version__.partition(".")[0])
+    return major >= FIRST_WITH_BFLOAT16 and np.lib.NumpyVersion(np.__version__) >= "2.1.2"
+
+
+def _require_compiler() -> None:
+    """Find out now, and not in the middle of a read, that kernels cannot be compiled.
+
+    Raises:
+        UnsupportedError: they cannot.
+    """
     try:
-        yield
-    except cupy.cuda.memory.OutOfMemoryError as error:
-        raise MemoryLimitError(f"there is not enough GPU memory to {doing}: {error}") from error
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise DeviceError(
-            f"the GPU failed to {doing}: {error}; nothing that is on it can be used any more if the"
-            " CUDA context is lost"
+        cupy.cuda.nvrtc.getVersion()
+    except Exception as error:
+        raise UnsupportedError(
+            "CUDA's compiler NVRTC cannot be loaded; install CUDA, or pip install"
+            f" nvidia-cuda-nvrtc (for CUDA 12: nvidia-cuda-nvrtc-cu12): {error}"
         ) from error
-    except cupy.cuda.driver.CUDADriverError as error:
-        raise DeviceError(f"the GPU's driver failed to {doing}: {error}") from error
+
+
+def _not_enough(doing: str, error: Exception) -> MemoryLimitError:
+    return MemoryLimitError(f"there is not enough memory to {doing}: {error}")
 
 
 class CupyMemory:
@@ -62,20 +88,6 @@ class CupyMemory:
         self._pointer = cupy.cuda.alloc(nbytes)
         self.address = int(self._pointer.ptr)
         self.nbytes = nbytes
-
-
-class CudaBuffer:
-    """Bytes in device memory, as numba's CUDA array interface (version 3) describes them."""
-
-    __slots__ = ("__cuda_array_interface__",)
-
-    def __init__(self, address: int, nbytes: int) -> None:
-        self.__cuda_array_interface__ = {
-            "shape": (nbytes,),
-            "typestr": "|u1",
-            "data": (address, False),
-            "version": 3,
-        }
 
 
 class CupyPinnedMemory:
@@ -93,13 +105,13 @@ class CupyEvent:
 
     __slots__ = ("_device", "_event")
 
-    def __init__(self, device: Any, event: Any) -> None:
+    def __init__(self, device: CupyDevice, event: Any) -> None:
         self._device = device
         self._event = event
 
     def wait(self) -> None:
         """Block until everything before it is done."""
-        with self._device, _named_errors("finish a read"):
+        with self._device.at_work("finish a read"):
             self._event.synchronize()
 
 
@@ -110,36 +122,71 @@ class CupyDevice:
         """Use a GPU by its number among those that CUDA shows.
 
         Raises:
-            UnsupportedError: there is no such GPU, or nvCOMP is not here.
+            UnsupportedError: there is no such GPU, or nvCOMP or CUDA's compiler is not here.
         """
         count = cupy.cuda.runtime.getDeviceCount()
         if not 0 <= number < count:
             raise UnsupportedError(f"there is no GPU of number {number}: CUDA shows {count}")
         self.number = number
         self.name = f"cuda:{number}"
+        self._process = os.getpid()
         self._device = cupy.cuda.Device(number)
-        with self._device, _named_errors("start"):
-            cupy.cuda.runtime.free(0)  # makes the context, so that what is wrong with it shows here
-            self.decompressor: Decompressor = Nvcomp()
         self._modules: dict[object, Any] = {}
         self._lock = threading.Lock()
+        with self.at_work("start"):
+            cupy.cuda.runtime.free(0)  # makes the context, so that what is wrong with it shows here
+            self.decompressor: Decompressor = Nvcomp()
+            _require_compiler()
+
+    @contextmanager
+    def at_work(self, doing: str, stream: Stream = None) -> Iterator[None]:
+        """The GPU, and a stream, are current in here, and CUDA's errors are ours.
+
+        Args:
+            doing: what is done, for errors: "copy 5 bytes".
+            stream: None: whichever is current.
+
+        Raises:
+            DeviceError: CUDA failed, or the process was forked after the device was opened.
+            MemoryLimitError: there is not enough memory.
+        """
+        if os.getpid() != self._process:
+            raise used_after_fork(self.name, self._process)
+        try:
+            with self._device, nullcontext() if stream is None else stream:
+                yield
+        except GpuzarrError:
+            raise
+        except MemoryError as error:  # CuPy's is one, and so is what other allocators raise
+            raise _not_enough(doing, error) from error
+        except CUDA_ERRORS as error:
+            if getattr(error, "status", None) == OUT_OF_MEMORY:
+                raise _not_enough(doing, error) from error
+            raise DeviceError(
+                f"{self.name} failed to {doing}: {error}; if the CUDA context is lost, nothing that"
+                " is on the GPU can be used any more"
+            ) from error
+        except cupy.cuda.compiler.CompileException as error:
+            raise DeviceError(f"CUDA's compiler failed to {doing}: {error}") from error
 
     # ----------------------------------------------------------------------------------- arrays
 
     def holds(self, dtype: np.dtype[Any]) -> bool:
         """Whether CuPy has arrays of the dtype."""
-        return dtype.char in HELD and dtype.isnative
+        if dtype.isbuiltin == OTHERS:
+            return dtype.name == "bfloat16" and _has_bfloat16()
+        return dtype.isbuiltin == BUILT_IN and dtype.char in HELD
 
     def free_nbytes(self) -> int:
         """What the driver has, and what CuPy's pool keeps unused."""
-        with self._device, _named_errors("tell its free memory"):
+        with self.at_work("tell its free memory"):
             free, _ = cupy.cuda.runtime.memGetInfo()
             return int(free) + int(cupy.get_default_memory_pool().free_bytes())
 
     def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Any:
         """A new array."""
         nbytes = prod(shape) * dtype.itemsize
-        with self._device, _named_errors(f"hold the result of {nbytes:,} bytes"):
+        with self.at_work(f"hold the result of {nbytes:,} bytes"):
             return cupy.empty(tuple(shape), dtype)
 
     def owns(self, array: object) -> bool:
@@ -148,7 +195,7 @@ class CupyDevice:
 
     def assign(self, out: Any, values: Any, stream: Stream) -> None:
         """Copy an array into another."""
-        with self._device, stream, _named_errors("copy a result"):
+        with self.at_work("copy a result", stream):
             out[...] = values
             stream.synchronize()
 
@@ -160,7 +207,7 @@ class CupyDevice:
 
     def allocate(self, nbytes: int, stream: Stream) -> CupyMemory:
         """Memory from CuPy's pool, for the stream."""
-        with self._device, stream, _named_errors(f"hold {nbytes:,} bytes for a read"):
+        with self.at_work(f"hold {nbytes:,} bytes for a read", stream):
             return CupyMemory(nbytes)
 
     def buffer(self, address: int, nbytes: int) -> CudaBuffer:
@@ -169,39 +216,40 @@ class CupyDevice:
 
     def pin(self, nbytes: int) -> CupyPinnedMemory:
         """Page-locked memory."""
-        with self._device, _named_errors(f"lock {nbytes:,} bytes of host memory"):
+        with self.at_work(f"lock {nbytes:,} bytes of host memory"):
             return CupyPinnedMemory(nbytes)
 
     # ---------------------------------------------------------------------------------- streams
 
     def current_stream(self) -> Stream:
         """CuPy's current stream on this GPU."""
-        with self._device:
+        with self.at_work("tell its current stream"):
             return cupy.cuda.get_current_stream()
 
     def as_stream(self, stream: Any) -> Stream:
         """CuPy's stream for what a user has.
 
         Args:
-            stream: CuPy's own; one of PyTorch's or of Numba's, by the attribute that holds its
-                address; an object with `__cuda_stream__`; or an address.
+            stream: CuPy's own; an object with `__cuda_stream__`; one of PyTorch's or of Numba's, by
+                the attribute that holds its address; or an address.
 
         Raises:
-            ValueError: it is none of these.
+            ValueError: it is none of these, or of another GPU.
         """
         if isinstance(stream, (cupy.cuda.Stream, cupy.cuda.ExternalStream)):
+            if stream.device_id not in (ANY_DEVICE, self.number):
+                raise ValueError(
+                    f"stream= belongs to cuda:{stream.device_id}, and the read is on {self.name}"
+                )
             return stream
-        address: Any = stream
-        if hasattr(stream, "__cuda_stream__"):
-            pair = stream.__cuda_stream__
-            address = (pair() if callable(pair) else pair)[1]
-        else:
-            for name in ("cuda_stream", "ptr", "handle"):
-                address = getattr(stream, name, address)
         try:
-            return cupy.cuda.ExternalStream(int(address), self.number)
+            address = stream_address(stream)
         except (TypeError, ValueError):
             raise ValueError(f"stream= is no CUDA stream: {stream!r}") from None
+        from_external = getattr(cupy.cuda.Stream, "from_external", None)
+        if from_external is None:  # before CuPy 14, which warns of the other way
+            return cupy.cuda.ExternalStream(address, self.number)
+        return from_external(LentStream(address, stream))
 
     def upload(self, source: NDArray[np.uint8], target: int, stream: Stream) -> None:
         """Copy pinned memory to the GPU."""
@@ -212,12 +260,12 @@ class CupyDevice:
         self._copy(target.ctypes.data, source, target.nbytes, DOWNLOAD, stream)
 
     def _copy(self, target: int, source: int, nbytes: int, kind: int, stream: Stream) -> None:
-        with self._device, _named_errors(f"copy {nbytes:,} bytes"):
+        with self.at_work(f"copy {nbytes:,} bytes"):
             cupy.cuda.runtime.memcpyAsync(target, source, nbytes, kind, stream.ptr)
 
     def clear(self, address: int, nbytes: int, stream: Stream) -> None:
         """Fill memory with zeros."""
-        with self._device, _named_errors("clear memory"):
+        with self.at_work("clear memory"):
             cupy.cuda.runtime.memsetAsync(address, 0, nbytes, stream.ptr)
 
     def launch(
@@ -230,15 +278,15 @@ class CupyDevice:
     ) -> None:
         """Run a kernel."""
         words = tuple(np.uint64(argument & _WORD) for argument in arguments)
-        with self._device, stream, _named_errors(f"run {kernel}"):
+        with self.at_work(f"run {kernel}", stream):
             self._function(kernel, constants)((blocks,), (THREADS,), words)
 
     def record(self, stream: Stream) -> CupyEvent:
         """Mark this place in the stream's work."""
-        with self._device, _named_errors("record an event"):
+        with self.at_work("record an event"):
             event = cupy.cuda.Event(block=False, disable_timing=True)
             event.record(stream)
-            return CupyEvent(self._device, event)
+            return CupyEvent(self, event)
 
     def _function(self, kernel: str, constants: Mapping[str, int] | None) -> Any:
         """A compiled kernel."""

@@ -13,6 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from gpuzarr.errors import DeviceError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -26,6 +28,20 @@ Stream = Any
 
 ALIGNMENT = 256
 """Device memory begins at multiples of this."""
+
+
+def used_after_fork(name: str, process: int) -> DeviceError:
+    """The error of a process that was forked from one that had started CUDA.
+
+    Args:
+        name: of the device.
+        process: the number of the process that had started CUDA.
+    """
+    return DeviceError(
+        f"device {name!r} cannot be used in this process: it was forked from process {process},"
+        " which had started CUDA; start workers with the method 'spawn', or read with"
+        ' device="cpu"'
+    )
 
 
 class Memory(Protocol):

@@ -99,6 +99,7 @@ class ChecksumOptions(Structure):
 
 ALL_ONES: Final = 0xFFFFFFFF
 POLYNOMIALS: Final[Mapping[str, int]] = {"crc32": 0x04C11DB7, "crc32c": 0x1EDC6F41}
+CHECKSUM_CALL: Final = "nvcompBatchedCRC32Async"
 ONLY_SEGMENT: Final = 0
 
 
@@ -145,12 +146,12 @@ class Nvcomp:
     def unsupported(self, format: str) -> str | None:  # noqa: A002  the word for it
         """Why a format or a checksum cannot be computed; None when it can."""
         if format in POLYNOMIALS:
-            name = "nvcompBatchedCRC32Async"
+            names: tuple[str, ...] = ("nvcompBatchedCRC32GetHeuristicConf", CHECKSUM_CALL)
         elif format in FORMATS:
-            name = f"nvcompBatched{FORMATS[format]}DecompressAsync"
+            names = (f"nvcompBatched{FORMATS[format]}DecompressAsync",)
         else:
             return f"nvCOMP has no {format}"
-        if hasattr(self._library, name):
+        if all(hasattr(self._library, name) for name in names):
             return None
         return f"{self.version} has no {format}; a newer one has"
 
@@ -172,7 +173,8 @@ class Nvcomp:
             arguments.append(None)
         else:
             name += "Async"
-        self._call(name, *arguments, argtypes=argtypes)
+        asked = f"{count:,} streams, {total:,} bytes in all, {most:,} the largest"
+        self._call(name, *arguments, argtypes=argtypes, asked=asked)
         return int(nbytes.value)
 
     def decompress(  # noqa: PLR0913  a call of C
@@ -186,7 +188,6 @@ class Nvcomp:
         stream: Stream,
     ) -> None:
         """Start decoding; see `Decompressor.decompress`."""
-        del most
         pointers = [c_pointer] * 4
         self._call(
             f"nvcompBatched{FORMATS[format]}DecompressAsync",
@@ -205,6 +206,8 @@ class Nvcomp:
                 *pointers,
                 *(c_size_t, c_pointer, c_size_t, c_pointer, Options, c_pointer, c_pointer),
             ],
+            asked=f"{streams.count:,} streams of {most:,} bytes at most, with {temp_nbytes:,} bytes"
+            " of temporary memory",
         )
 
     def checksum(  # noqa: PLR0913  a call of C
@@ -221,23 +224,32 @@ class Nvcomp:
         """Start computing CRCs; see `Decompressor.checksum`."""
         polynomial = Polynomial(POLYNOMIALS[algorithm], ALL_ONES, True, True, ALL_ONES)  # noqa: FBT003
         choice = KernelChoice()
+        asked = f"the {algorithm} of {count:,} ranges of {most:,} bytes at most"
         self._call(
             "nvcompBatchedCRC32GetHeuristicConf",
             *(None, count, byref(choice), max(most, 1), None),
             argtypes=[c_pointer, c_size_t, POINTER(KernelChoice), c_size_t, c_pointer],
+            asked=asked,
         )
         self._call(
-            "nvcompBatchedCRC32Async",
+            CHECKSUM_CALL,
             *(source, nbytes, count, value, ChecksumOptions(polynomial, choice)),
             *(ONLY_SEGMENT, None, stream_address(stream)),
             argtypes=[
                 *(c_pointer, c_pointer, c_size_t, c_pointer, ChecksumOptions),
                 *(c_int, c_pointer, c_pointer),
             ],
+            asked=asked,
         )
 
-    def _call(self, name: str, *arguments: Any, argtypes: list[Any]) -> None:
+    def _call(self, name: str, *arguments: Any, argtypes: list[Any], asked: str = "") -> None:
         """Call a function of the library.
+
+        Args:
+            name: of the function.
+            arguments: its arguments.
+            argtypes: their types.
+            asked: what the call is about, for errors.
 
         Raises:
             DeviceError: it gave another status than success.
@@ -247,7 +259,8 @@ class Nvcomp:
             function.argtypes, function.restype = argtypes, c_int
         status = function(*arguments)
         if status != SUCCESS:
-            raise DeviceError(f"{name} gave status {status}: {self._describe(status)}")
+            subject = f" (for {asked})" if asked else ""
+            raise DeviceError(f"{name} gave status {status}: {self._describe(status)}{subject}")
 
     def _describe(self, status: int) -> str:
         function = getattr(self._library, "nvcompGetStatusString", None)

@@ -21,6 +21,8 @@ import zstandard
 from gpuzarr.engines.cuda.device import Alignment
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from gpuzarr.engines.cuda.device import Streams
@@ -29,8 +31,13 @@ FORMATS = ("zstd", "lz4", "snappy", "deflate", "gzip")
 CHECKSUMS = ("crc32", "crc32c")
 ALIGNMENTS = {"deflate": Alignment(4, 1, 1), "zstd": Alignment(1, 1, 8)}
 CANNOT_DECOMPRESS = 12
+LEFTOVERS = 0x66
+"""What outputs of streams that cannot be decoded are full of."""
 BLOCK_NBYTES = 6936
 """Temporary memory of a zstd block, beside three times the output."""
+
+
+Column = np.ndarray[Any, np.dtype[np.int64]]
 
 
 class DecodeFailedError(Exception):
@@ -83,33 +90,107 @@ def decode_snappy(stream: bytes) -> bytes:  # noqa: C901  one branch for each ki
     return bytes(out)
 
 
-def _decode_zstd(stream: bytes) -> bytes:
+def _decode_zstd(stream: bytes, capacity: int) -> bytes:
     """One frame; the checksum at its end is not verified."""
     size = zstandard.frame_content_size(stream)
+    if not 0 <= size <= capacity:
+        raise DecodeFailedError
     if stream[4] & 4:
         stream = stream[:4] + bytes([stream[4] & ~4]) + stream[5:-4]
     return zstandard.ZstdDecompressor().decompress(stream, max_output_size=max(size, 1))
 
 
-def _decode_gzip(stream: bytes) -> bytes:
-    """The first member, without its CRC."""
+def _decode_lz4(stream: bytes, capacity: int) -> bytes:
+    """A block; the library must know its size, which is most often all that there is room for."""
+
+    def decompress(size: int) -> bytes:
+        return bytes(numcodecs.lz4.decompress(struct.pack("<i", size) + stream))
+
+    if stream == b"\0":  # the only one of nothing, which the library does not know
+        return b""
+    try:
+        return decompress(capacity)
+    except RuntimeError:
+        size = lz4_nbytes(stream)
+        if size >= capacity:
+            raise
+        return decompress(size)
+
+
+def lz4_nbytes(block: bytes) -> int:
+    """Bytes that come out of an LZ4 block, by its lengths."""
+    size = at = 0
+
+    def length(start: int) -> int:
+        nonlocal at
+        total = start
+        while start == 15:
+            total, at = total + block[at], at + 1
+            if block[at - 1] < 255:
+                break
+        return total
+
+    while True:
+        token, at = block[at], at + 1
+        literals = length(token >> 4)
+        size, at = size + literals, at + literals
+        if at >= len(block):
+            return size
+        at += 2
+        size += length(token & 15) + 4
+
+
+def _decode_deflate(stream: bytes, capacity: int) -> bytes:
+    """A raw stream; what follows it does not matter."""
     decompressor = zlib.decompressobj(-15)
-    return decompressor.decompress(stream[10:])
+    out = decompressor.decompress(stream, capacity + 1)
+    if not decompressor.eof:
+        raise DecodeFailedError
+    return out
+
+
+def _decode_gzip(stream: bytes, capacity: int) -> bytes:
+    """The first member, without its CRC."""
+    if stream[:3] != b"\x1f\x8b\x08":
+        raise DecodeFailedError
+    flags, at = stream[3], 10
+    if flags & 4:
+        at += 2 + int.from_bytes(stream[at : at + 2], "little")
+    for flag in (8, 16):  # the name, and the comment
+        if flags & flag:
+            at = stream.index(b"\0", at) + 1
+    return _decode_deflate(stream[at + (flags & 2) :], capacity)
 
 
 def decode(name: str, stream: bytes, capacity: int) -> bytes:
     """What comes out of a stream.
 
     Raises:
-        Exception: whatever a library has to say of a damaged stream.
+        Exception: whatever a library has to say of a damaged stream, or of one that is too long.
     """
-    if name == "zstd":
-        return _decode_zstd(stream)
-    if name == "lz4":
-        return bytes(numcodecs.lz4.decompress(struct.pack("<i", capacity) + stream))
-    if name == "deflate":
-        return zlib.decompressobj(-15).decompress(stream)
-    return _decode_gzip(stream) if name == "gzip" else decode_snappy(stream)
+    decoders: dict[str, Callable[[bytes, int], bytes]] = {
+        "zstd": _decode_zstd,
+        "lz4": _decode_lz4,
+        "deflate": _decode_deflate,
+        "gzip": _decode_gzip,
+        "snappy": lambda stream, _: decode_snappy(stream),
+    }
+    out = decoders[name](stream, capacity)
+    if len(out) > capacity:
+        raise DecodeFailedError
+    return out
+
+
+def assert_apart(begin: Column, nbytes: Column, outputs: Column, room: Column) -> None:
+    """Memory that is read or scratched lies beside all outputs, which lie beside one another."""
+    used = room > 0
+    order = np.argsort(outputs[used])
+    starts = outputs[used][order]
+    ends = starts + room[used][order]
+    assert (starts[1:] >= ends[:-1]).all(), "outputs lie over one another"
+    before = np.searchsorted(starts, begin + nbytes) - 1
+    known = (before >= 0) & (nbytes > 0)
+    assert (ends[before[known]] <= begin[known]).all(), "outputs lie over what is used beside them"
 
 
 class FakeNvcomp:
@@ -154,22 +235,23 @@ class FakeNvcomp:
         assert not (source % rules.input).any(), f"{format} input is not aligned"
         assert not (target % rules.output).any(), f"{format} output is not aligned"
         total = int(capacity.sum())
-        assert most == capacity.max(initial=0)
+        assert most == capacity.max(initial=0), "`most` is not the largest output"
+        assert_apart(source, nbytes, target, capacity)
+        assert_apart(np.array([temp]), np.array([temp_nbytes]), target, capacity)
+        apart = (source + nbytes <= temp) | (source >= temp + temp_nbytes)
+        assert apart.all(), "temporary memory lies over streams"
         if format == "zstd":
             blocks = sum(count_blocks(bytes(memory(*s))) for s in zip(source, nbytes, strict=True))
-            assert temp % rules.temp == 0
-            assert temp_nbytes >= self.temp_nbytes(format, max(streams.count, blocks), most, total)
+            assert temp % rules.temp == 0, "temporary memory is not aligned"
+            needed = self.temp_nbytes(format, max(streams.count, blocks), most, total)
+            assert temp_nbytes >= needed, "there is too little temporary memory"
             memory(temp, temp_nbytes)[:] = 0x77
-        order = np.argsort(target)
-        ends = (target + capacity)[order]
-        assert (target[order][1:] >= ends[:-1]).all(), "outputs lie over one another"
         for i in range(streams.count):
             try:
                 out = decode(format, bytes(memory(source[i], nbytes[i])), int(capacity[i]))
-                if len(out) > capacity[i]:
-                    raise DecodeFailedError  # noqa: TRY301
             except Exception:  # noqa: BLE001  each library has errors of its own
                 status[i], actual[i] = CANNOT_DECOMPRESS, 0
+                memory(target[i], capacity[i])[:] = LEFTOVERS
                 continue
             memory(target[i], len(out))[:] = np.frombuffer(out, np.uint8)
             status[i], actual[i] = 0, len(out)
@@ -197,13 +279,13 @@ class FakeNvcomp:
 
 
 def count_blocks(frame: bytes) -> int:
-    """Blocks of a zstd frame that was walked already."""
-    parameters = zstandard.get_frame_parameters(frame)
+    """Blocks of a zstd frame, as far as it goes."""
+    if frame[:4] != zstandard.FRAME_HEADER or len(frame) < 5:
+        return 1
     single, sized = frame[4] >> 5 & 1, frame[4] >> 6
     at = 5 + (not single) + (0, 1, 2, 4)[frame[4] & 3] + (single, 2, 4, 8)[sized]
-    assert parameters.content_size is not None
     blocks, last = 0, False
-    while not last:
+    while not last and at < len(frame):
         header = int.from_bytes(frame[at : at + 3], "little")
         last = bool(header & 1)
         at += 3 + (1 if header >> 1 & 3 == 1 else header >> 3)

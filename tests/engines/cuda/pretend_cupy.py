@@ -28,6 +28,8 @@ class Context:
     current: list[Any]
 
     def __enter__(self) -> Self:
+        if state.fail == "enter":
+            raise CUDARuntimeError(700)
         type(self).current.append(self)
         return self
 
@@ -45,8 +47,19 @@ class Device(Context):
 class Stream(Context):
     current: list[Any] = []  # noqa: RUF012
 
-    def __init__(self) -> None:
+    def __init__(self, device_id: int = -1) -> None:
         self.ptr = id(self)
+        self.device_id = device_id
+        self.owner: Any = None
+
+    @classmethod
+    def from_external(cls, obj: Any) -> Self:
+        """As CuPy has it since 14."""
+        version, ptr = obj.__cuda_stream__()
+        assert version == 0
+        made = cls()
+        made.ptr, made.owner = ptr, obj
+        return made
 
     def synchronize(self) -> None:
         state.synchronized += 1
@@ -78,9 +91,16 @@ class Event:
 class CUDARuntimeError(RuntimeError):
     def __init__(self, status: int) -> None:
         super().__init__(f"cudaErrorIllegalAddress: {status}")
+        self.status = status
 
 
 class CUDADriverError(RuntimeError):
+    def __init__(self, status: int) -> None:
+        super().__init__(f"CUDA_ERROR_LAUNCH_FAILED: {status}")
+        self.status = status
+
+
+class CompileException(Exception):  # noqa: N818  CuPy's name
     pass
 
 
@@ -98,6 +118,8 @@ class MemoryPointer:
 class PinnedMemory:
     def __init__(self, size: int, flags: int = 0) -> None:
         del flags
+        if state.fail == "pin":
+            raise CUDARuntimeError(2)
         self.array = np.zeros(max(size, 1), np.uint8)
 
 
@@ -142,10 +164,14 @@ class RawModule:
 
     def get_function(self, name: str) -> Any:
         assert name in KERNELS
+        if state.fail == "compile":
+            raise CompileException("line 1: no such thing")
 
         def launch(grid: tuple[int], block: tuple[int], arguments: tuple[Any, ...]) -> None:
             assert all(argument.nbytes == 8 for argument in arguments)
             assert block == (256,)
+            if state.fail == "launch":
+                raise CUDADriverError(719)
             state.launched.append(name)
             host_kernels().launch(name, grid[0], [int(a) for a in arguments], self.constants)
 
@@ -158,6 +184,8 @@ state = SimpleNamespace(fail="", compiled=0, launched=[], allocated=0, synchroni
 def alloc(nbytes: int) -> MemoryPointer:
     if state.fail == "alloc":
         raise OutOfMemoryError(f"{nbytes} bytes")
+    if state.fail == "alloc by others":
+        raise MemoryError("std::bad_alloc: out_of_memory")
     assert Device.current, "allocations are made on a device"
     state.allocated += 1
     return MemoryPointer(np.full(nbytes + 256, 0xA5, np.uint8), Stream.current[-1])
@@ -180,6 +208,12 @@ def _copy(target: int, source: int, nbytes: int, kind: int, stream: int) -> None
 def _set(address: int, value: int, nbytes: int, stream: int) -> None:
     del stream
     ctypes.memset(address, value, nbytes)
+
+
+def _nvrtc_version() -> tuple[int, int]:
+    if state.fail == "nvrtc":
+        raise RuntimeError("CuPy failed to load libnvrtc.so.13")
+    return 13, 5
 
 
 DEFAULT = Stream()
@@ -210,9 +244,12 @@ def modules() -> Iterator[tuple[str, ModuleType]]:
         get_current_stream=lambda: Stream.current[-1] if Stream.current else DEFAULT,
         runtime=runtime,
         driver=SimpleNamespace(CUDADriverError=CUDADriverError),
+        compiler=SimpleNamespace(CompileException=CompileException),
+        nvrtc=SimpleNamespace(getVersion=_nvrtc_version),
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
     )
     cupy.__dict__.update(
+        __version__="14.2.0",
         cuda=cuda,
         ndarray=ndarray,
         RawModule=RawModule,

@@ -105,6 +105,15 @@ def test_a_cupy_that_does_not_work(
         gpuzarr.open_array(store, decode="device").read()
 
 
+def test_cuda_that_another_library_started_before_the_fork(usable: pytest.MonkeyPatch) -> None:
+    def broken(number: int) -> None:
+        raise RuntimeError(f"cudaErrorInitializationError: initialization error on {number}")
+
+    pretend(usable, broken)
+    with pytest.raises(gpuzarr.UnsupportedError, match="process that was forked after it"):
+        availability.open_device(0)
+
+
 def test_devices_are_opened_once(usable: pytest.MonkeyPatch) -> None:
     made: list[int] = []
 

@@ -20,6 +20,7 @@ import pytest
 from gpuzarr.engines.cuda import nvcomp
 from gpuzarr.engines.cuda.device import Alignment, Streams
 from gpuzarr.errors import DeviceError, UnsupportedError
+from tests.engines.cuda.fake_nvcomp import FakeNvcomp
 
 MIB = 1 << 20
 
@@ -40,24 +41,44 @@ def test_every_format_is_there(library: nvcomp.Nvcomp) -> None:
     assert library.unsupported("brotli") == "nvCOMP has no brotli"
 
 
-def test_alignments(library: nvcomp.Nvcomp) -> None:
-    assert library.alignment("deflate").input == 4
-    for name in ("zstd", "lz4", "snappy", "gzip"):
-        assert library.alignment(name)[:2] == (1, 1)
-    assert library.alignment("zstd") == Alignment(1, 1, 8)
+ALIGNMENTS = {
+    "zstd": Alignment(1, 1, 8),
+    "lz4": Alignment(1, 1, 1),
+    "snappy": Alignment(1, 1, 1),
+    "deflate": Alignment(4, 1, 1),
+    "gzip": Alignment(1, 1, 1),
+}
+
+
+@pytest.mark.parametrize("name", nvcomp.FORMATS)
+def test_alignments(library: nvcomp.Nvcomp, name: str) -> None:
+    assert library.alignment(name) == ALIGNMENTS[name]
+    assert FakeNvcomp().alignment(name) == ALIGNMENTS[name]
 
 
 def test_temporary_memory(library: nvcomp.Nvcomp) -> None:
     for count, most, total in ((1, MIB, MIB), (100, MIB, 10 * MIB), (682, 4 * MIB, 4 * MIB)):
         expected = 3 * total + 6936 * max(count, -(-total >> 17))
         assert library.temp_nbytes("zstd", count, most, total) == expected
+        assert FakeNvcomp().temp_nbytes("zstd", count, most, total) == expected
+    for most, expected in ((1 << 16, 203_544), (MIB, 3_201_216), (16 * MIB, 51_219_456)):
+        assert library.temp_nbytes("zstd", 1, most, most) == expected
     for name in ("lz4", "snappy", "deflate", "gzip"):
         assert library.temp_nbytes(name, 100, MIB, 100 * MIB) == 0
 
 
-def test_a_size_that_it_refuses_is_an_error(library: nvcomp.Nvcomp) -> None:
-    with pytest.raises(DeviceError, match=r"nvcompBatchedZstd.*status 18"):
-        library.temp_nbytes("zstd", 1, 1 << 33, 1 << 33)
+LARGEST = {"zstd": 31, "lz4": 32, "snappy": 31, "deflate": 32, "gzip": 32}
+"""The first power of two that is too large for an output."""
+
+
+@pytest.mark.parametrize("name", nvcomp.FORMATS)
+def test_a_size_that_it_refuses_is_an_error(library: nvcomp.Nvcomp, name: str) -> None:
+    nbytes = 1 << LARGEST[name]
+    assert library.temp_nbytes(name, 1, nbytes - 1, nbytes - 1) >= 0
+    with pytest.raises(DeviceError, match=r"status 18: .*maximum.* \(for 1 streams,") as caught:
+        library.temp_nbytes(name, 1, nbytes, nbytes)
+    assert str(caught.value).startswith(f"nvcompBatched{nvcomp.FORMATS[name]}Decompress")
+    assert f"{nbytes:,} bytes in all" in str(caught.value)
 
 
 WITHOUT_GPU = """
@@ -87,14 +108,114 @@ def test_without_a_gpu_calls_are_refused_and_do_not_crash(library: nvcomp.Nvcomp
         [sys.executable, "-c", WITHOUT_GPU], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("refused: nvcompBatched") == 2
+    decoding, checking = done.stdout.splitlines()
+    assert decoding.startswith("refused: nvcompBatchedLZ4DecompressAsync gave status 1000")
+    assert "(for 1 streams of 8 bytes at most, with 0 bytes of temporary memory)" in decoding
+    assert checking.startswith("refused: nvcompBatchedCRC32")
+    assert "(for the crc32c of 1 ranges of 8 bytes at most)" in checking
 
 
 def test_a_library_that_is_not_there_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nvcomp, "DISTRIBUTIONS", ("no-such-distribution",))
     monkeypatch.setattr(nvcomp, "SONAMES", ("libno-such.so.9",))
-    with pytest.raises(UnsupportedError, match="pip install"):
+    with pytest.raises(UnsupportedError, match="pip install nvidia-libnvcomp-cu13"):
         nvcomp.Nvcomp()
+
+
+class Distribution:
+    """An installed distribution whose files lie in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.files = [Path(path.name) for path in folder.iterdir()]
+        self._folder = folder
+
+    def locate_file(self, file: Path) -> Path:
+        return self._folder / file
+
+
+@pytest.mark.parametrize("carrier", nvcomp.DISTRIBUTIONS)
+def test_the_library_is_found_in_any_distribution(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, carrier: str
+) -> None:
+    (tmp_path / "libnvcomp_cpu.so.5").touch()
+    (tmp_path / "libnvcomp.so.5").write_bytes(b"no library")
+
+    def find(name: str) -> Distribution:
+        if name != carrier:
+            raise importlib.metadata.PackageNotFoundError
+        return Distribution(tmp_path)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", find)
+    assert nvcomp.find_library() == str(tmp_path / "libnvcomp.so.5")
+    with pytest.raises(UnsupportedError, match=r"nvCOMP cannot be loaded: .*libnvcomp\.so\.5"):
+        nvcomp.Nvcomp()
+
+
+def test_without_distributions_the_loader_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def load(name: str) -> object:
+        asked.append(name)
+        if name == "libnvcomp.so.5":
+            return object()
+        raise OSError(name)
+
+    monkeypatch.setattr(nvcomp, "DISTRIBUTIONS", ())
+    monkeypatch.setattr(ctypes, "CDLL", load)
+    assert nvcomp.find_library() == "libnvcomp.so.5"
+    assert asked == ["libnvcomp.so.6", "libnvcomp.so.5"]
+
+
+class Without:
+    """A library that lacks the functions with a word in their names."""
+
+    def __init__(self, library: Any, part: str) -> None:
+        self._library = library
+        self._part = part
+
+    def __getattr__(self, name: str) -> Any:
+        if self._part in name:
+            raise AttributeError(name)
+        return getattr(self._library, name)
+
+
+@pytest.mark.parametrize("missing", ["CRC32Async", "CRC32GetHeuristicConf"])
+def test_a_library_without_checksums(echo: Any, missing: str) -> None:
+    binding = nvcomp.Nvcomp(Without(echo, missing))  # type: ignore[arg-type]
+    for name in nvcomp.POLYNOMIALS:
+        assert binding.unsupported(name) == f"nvCOMP 6.0.0 has no {name}; a newer one has"
+    assert binding.unsupported("zstd") is None
+
+
+def test_a_library_that_is_too_old(echo: Any) -> None:
+    version = ctypes.c_uint.in_dll(echo, "VERSION")
+    version.value = 4202
+    try:
+        with pytest.raises(UnsupportedError, match=r"nvCOMP 4\.2\.2 is too old"):
+            nvcomp.Nvcomp(echo)
+    finally:
+        version.value = 6000
+
+
+def test_temporary_memory_is_asked_as_before_6(echo: Any) -> None:
+    """Under another name, and without a stream."""
+    binding = nvcomp.Nvcomp(Renamed(echo))  # type: ignore[arg-type]
+    assert binding.temp_nbytes("zstd", 3, 4, 5) == 4321
+    record = Record.in_dll(echo, "RECORD")
+    assert list(record.words)[:3] == [3, 4, 5]
+    assert list(record.options) == [2] + [0] * 127
+
+
+class Renamed(Without):
+    """The library as of 5.x."""
+
+    def __init__(self, library: Any) -> None:
+        super().__init__(library, "ZstdDecompressGetTempSize")
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "nvcompBatchedZstdDecompressGetTempSizeAsync":
+            return self._library.zstd_temp_size_before_6
+        return super().__getattr__(name)
 
 
 # ------------------------------------------------------- the signatures, against the headers
@@ -128,8 +249,12 @@ nvcompStatus_t nvcompBatched##F##DecompressGetRequiredAlignments( \
   size_t w[] = {0}; note(200 + ID, 1, w, &o, sizeof o); r->input = 4; r->output = 2; r->temp = 8; \
   return nvcompSuccess; }
 FORMAT(Zstd, 0) FORMAT(LZ4, 1) FORMAT(Snappy, 2) FORMAT(Deflate, 3) FORMAT(Gzip, 4)
+nvcompStatus_t zstd_temp_size_before_6(size_t n, size_t m, nvcompBatchedZstdDecompressOpts_t o,
+  size_t *t, size_t total) {
+  size_t w[] = {n, m, total}; note(400, 3, w, &o, sizeof o); *t = 4321; return nvcompSuccess; }
+unsigned VERSION = 6000;
 nvcompStatus_t nvcompGetProperties(nvcompProperties_t *p) {
-  p->version = 6000; return nvcompSuccess; }
+  p->version = VERSION; return nvcompSuccess; }
 nvcompStatus_t nvcompBatchedCRC32GetHeuristicConf(const size_t *b, size_t n,
   nvcompCRC32KernelConf_t *conf, size_t most, cudaStream_t st) {
   (void)b; (void)st; conf->kernel_kind = nvcompCRC32BlockKernel; conf->bytes_per_read = (int)n;
@@ -164,13 +289,13 @@ def echo(library: nvcomp.Nvcomp, tmp_path_factory: pytest.TempPathFactory) -> An
         headers = [Path(file.locate()).parent for file in files if file.name == "nvcomp.h"]
         include = headers[0] if headers else include
     assert include is not None, "the distribution brings its headers"
-    nvcc, compiler = shutil.which("nvcc"), shutil.which("gcc")
-    if nvcc is None or compiler is None:
-        pytest.skip("nvcc brings cuda_runtime.h, which the headers include")
+    compiler = shutil.which("gcc")
+    assert compiler is not None, "the kernels' tests need it as well"
     folder = tmp_path_factory.mktemp("echo")
     (folder / "echo.c").write_text(ECHO)
-    cuda = Path(nvcc).resolve().parents[1] / "include"
-    command = [compiler, "-shared", "-fPIC", "-Wall", "-Werror", f"-I{include}", f"-I{cuda}"]
+    # All that nvCOMP's headers need of CUDA's.
+    (folder / "cuda_runtime.h").write_text("typedef struct CUstream_st *cudaStream_t;\n")
+    command = [compiler, "-shared", "-fPIC", "-Wall", "-Werror", f"-I{include}", f"-I{folder}"]
     command += ["-o", str(folder / "echo.so"), str(folder / "echo.c")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
