@@ -11,7 +11,7 @@ from gpuzarr.engines.cuda import transfer
 from gpuzarr.engines.cuda.batch import BatchBuilder
 from gpuzarr.engines.cuda.chunk_state import ChunkState
 from gpuzarr.engines.cuda.layout import STATUS_NBYTES, count_images, lay_out
-from gpuzarr.engines.cuda.statuses import failures_of
+from gpuzarr.engines.cuda.statuses import failures_of, refused
 from gpuzarr.engines.cuda.work import Work
 from gpuzarr.errors import DeviceError
 from gpuzarr.plan.batches import DEVICE
@@ -58,8 +58,8 @@ class Flight:
         """Of all host memory in use."""
         return sum(slab.nbytes for slab in self.slabs)
 
-    def land(self) -> list[ChunkFailure]:
-        """Wait for it, and give its memory back; gives what failed.
+    def wait(self) -> None:
+        """Wait for it.
 
         Raises:
             DeviceError: the device failed, not a chunk.
@@ -68,14 +68,24 @@ class Flight:
             self.event.wait()
         except DeviceError as error:
             raise self._explain(error) from error
-        failures: list[ChunkFailure] = []
-        if self.chunks is not None and self.status is not None and self.status.any():
-            chunks = self.chunks
-            failures = failures_of(self.status, chunks.rows, chunks.batch, chunks.program.steps)
+
+    def refused(self) -> NDArray[np.int64]:
+        """The places of chunks that the device could not decompress."""
+        return np.zeros(0, np.int64) if self.status is None else refused(self.status)
+
+    def failures(self, decided: NDArray[np.int64]) -> list[ChunkFailure]:
+        """What failed, but for the chunks at places about which something else decides."""
+        if self.chunks is None or self.status is None or not self.status.any():
+            return []
+        status, chunks = self.status.copy(), self.chunks
+        status[decided] = 0
+        return failures_of(status, chunks.rows, chunks.batch, chunks.program.steps)
+
+    def give_back(self) -> None:
+        """Its memory is not needed any more."""
         self.memory.clear()
         for slab in self.slabs:
             slab.give_back()
-        return failures
 
     def _explain(self, error: DeviceError) -> DeviceError:
         """Which chunks were being decoded when the device failed."""

@@ -225,7 +225,7 @@ class CudaSession:
                 reading.started.abort()
         while self._flights:
             with suppress(GpuzarrError):
-                self._land()
+                self._land(decide=False)
         with suppress(GpuzarrError):  # what was begun of a batch when an error came
             self._device.record(self._stream).wait()
 
@@ -286,11 +286,34 @@ class CudaSession:
         )
         self._add(flight)
 
-    def _land(self) -> None:
+    def _land(self, *, decide: bool = True) -> None:
+        """Wait for the oldest flight.
+
+        What the device could not decompress is decoded on the host, which is the judge of damage:
+        so the answers are the same, whatever a GPU's decoder makes of rare streams.
+
+        Args:
+            decide: whether that is worth it.
+        """
         flight = self._flights.popleft()
         self._flying_nbytes -= flight.nbytes
-        self._host_nbytes -= flight.host_nbytes
-        self._failures += flight.land()
+        flight.wait()
+        refused, again = flight.refused(), None
+        try:
+            if decide and len(refused) and self._engine.decode != "device":
+                assert flight.chunks is not None  # noqa: S101  they were refused
+                stage = self._stage(flight.chunks.program.program)
+                probe = Probe(self._device, self._engine.pool, self._stream)
+                again = stage.again(flight.chunks, refused, probe)
+                self._host_nbytes += again.host_nbytes
+            else:
+                refused = refused[:0]
+            self._failures += flight.failures(refused)
+        finally:
+            self._host_nbytes -= flight.host_nbytes
+            flight.give_back()
+        if again is not None:
+            self._fly(again)
 
     def _fill_missing(self, batch: Batch, rows: NDArray[np.int64]) -> None:
         """Write the fill value to the pieces of chunks that turned out not to be stored."""

@@ -6,6 +6,7 @@ sizes, damaged frames, and frames that only the host can decode, which it does a
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
     from gpuzarr.engines.cuda.staging import DecoderFor
     from gpuzarr.errors import ChunkFailure
     from gpuzarr.plan.batches import Batch
+
+log = logging.getLogger("gpuzarr.engine")
+
+REFUSED = "the GPU found damage where the host finds none"
+"""Why chunks that were on the device are decoded on the host after all."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -240,6 +246,32 @@ class Stage:
             read.staging,
             decoded,
             frames,
+        )
+
+    def again(self, chunks: DeviceChunks, places: NDArray[np.int64], probe: Probe) -> DeviceChunks:
+        """Decode on the host what the device refused: the host says whether it is damaged.
+
+        Args:
+            chunks: of a batch that was on the device, whose staging is there still.
+            places: which of them.
+            probe: asks the device.
+        """
+        rows, program = chunks.rows[places], chunks.program
+        offset, nbytes = chunks.offset[places], chunks.nbytes[places]
+        read = ReadChunks(chunks.batch, rows, offset, nbytes, chunks.staging)
+        before = len(self.failures)
+        decoded, begin = self._decode_on_host(program, read, np.arange(len(rows)), probe)
+        count = len(rows) - (len(self.failures) - before)
+        if count:
+            assert program.decompress is not None  # noqa: S101  it is what refused them
+            name = describe_step(program.decompress)
+            self.host_chunks[f"{name}: {REFUSED}"] += count
+            log.info("decode: the GPU refused %d chunks that the host decodes: %s", count, name)
+        place = np.full(len(rows), HOST, np.uint8)
+        nbytes = chunks.batch.chunks.decoded_nbytes[rows]
+        nothing = Staging(None, 0)
+        return DeviceChunks(
+            chunks.batch, program, rows, place, begin, nbytes, nothing, decoded, None
         )
 
     def _decode_on_host(

@@ -36,6 +36,12 @@ _STEPS: dict[int, tuple[type[Step], str]] = {
     STATUS["PADDING"]: (UnpackBits, "the padding does not agree with the number of elements"),
 }
 """Which step gives a status, and what it means."""
+_REFUSED = tuple(code for code, (kind, _) in _STEPS.items() if kind is Decompress)
+
+
+def refused(status: NDArray[np.int32]) -> NDArray[np.int64]:
+    """The places of chunks whose streams were not decoded, or not as they say of themselves."""
+    return np.flatnonzero(np.isin(status, _REFUSED))
 
 
 def failures_of(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import zlib
 from typing import TYPE_CHECKING, Any
 
 import google_crc32c
@@ -139,10 +138,6 @@ def stores_v3(draw: st.DrawFn) -> tuple[dict[str, bytes], tuple[int, ...]]:
     return stored.values, shape
 
 
-ENDS_NBYTES = {"zlib": (2, 4), "gzip": (10, 8)}
-"""Bytes before and behind the deflate stream."""
-
-
 @st.composite
 def stores(draw: st.DrawFn) -> tuple[dict[str, bytes], tuple[int, ...], np.dtype[Any]]:
     """A v2 array written chunk by chunk with numcodecs."""
@@ -268,7 +263,7 @@ def outcome(store: Any, **choices: Any) -> Any:
 @settings(max_examples=300)
 @given(data=st.data())
 def test_any_damage(device: Device, data: st.DataObject) -> None:
-    """Both find the same chunks damaged, or read the same, but for where deflate streams end."""
+    """Both find the same chunks damaged, or read the same."""
     store, _, _ = data.draw(stores())
     keys = sorted(key for key in store if key != ".zarray")
     if not keys:
@@ -287,22 +282,7 @@ def test_any_damage(device: Device, data: st.DataObject) -> None:
         store[key] = bytes(chunk)
     expected, actual = outcome(store, device="cpu"), outcome(store, device="cuda")
     assert_given_back(device)
-    known, found = (one if isinstance(one, set) else set() for one in (expected, actual))
-    compressor = (json.loads(store[".zarray"])["compressor"] or {}).get("id")
-    for coords in known ^ found:
-        stored = store[".".join(map(str, coords)) or "0"]
-        assert compressor in ENDS_NBYTES, (coords, expected, actual)
-        begin, trailer = ENDS_NBYTES[compressor]
-        stream = zlib.decompressobj(-15)
-        decoded = stream.decompress(stored[begin:-trailer])
-        if coords in found:
-            assert compressor == "zlib"
-            assert stream.unused_data, "only what follows a stream may be refused here"
-        else:
-            assert not stream.eof, "only a stream that does not say that it ends may be read here"
-            zlib_s = compressor == "zlib"
-            check = int.from_bytes(stored[-trailer:][:4], "big" if zlib_s else "little")
-            compute = zlib.adler32 if zlib_s else zlib.crc32
-            assert check == compute(decoded), "and what it gives is right"
-    if not (known or found):
-        assert actual.tobytes() == expected.tobytes()
+    if isinstance(expected, set) or isinstance(actual, set):
+        assert actual == expected
+        return
+    assert actual.tobytes() == expected.tobytes()

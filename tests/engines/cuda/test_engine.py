@@ -3,47 +3,18 @@
 from __future__ import annotations
 
 import gzip
-import zlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numcodecs
 import numpy as np
 import pytest
-import zstandard
 
 import gpuzarr
-from tests.arrays import CountingStore, plain_store, sharded_store
+from tests.arrays import plain_store, sharded_store
 from tests.cuda_devices import assert_engines_agree, assert_same, fake, installed
 from tests.engines.cuda.fake_device import FakeDevice, FakeStream
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests.engines.cuda.stores import ARRAY, BLOSC, GZIP, ZSTD, blosc, opened, zstd
 
 __all__ = ["fake"]  # a fixture
-
-ARRAY = np.arange(60 * 50, dtype=np.int32).reshape(60, 50)
-ZSTD = {"name": "zstd", "configuration": {"level": 3, "checksum": False}}
-GZIP = {"name": "gzip", "configuration": {"level": 5}}
-CRC32C = {"name": "crc32c"}
-BLOSC = {
-    "name": "blosc",
-    "configuration": {
-        "cname": "lz4", "clevel": 5, "shuffle": "shuffle", "typesize": 4, "blocksize": 0,
-    },
-}  # fmt: skip
-
-
-def blosc(cname: str = "lz4", shuffle: int = 1) -> Callable[[bytes], bytes]:
-    codec = numcodecs.Blosc(cname=cname, shuffle=shuffle)
-    return lambda data: bytes(codec.encode(np.frombuffer(data, "<i4")))
-
-
-def zstd(data: bytes) -> bytes:
-    return zstandard.ZstdCompressor(level=3).compress(data)
-
-
-def opened(store: Any, **choices: Any) -> gpuzarr.Array:
-    return gpuzarr.open_array(store, device="cuda", **choices)
 
 
 # -------------------------------------------------------------------------------------- counters
@@ -280,118 +251,3 @@ def test_a_pending_read_tells_its_error_when_asked(fake: FakeDevice) -> None:
     for _ in range(2):
         with pytest.raises(gpuzarr.DecodeError, match="c/2/2"):
             pending.result()
-
-
-# ------------------------------------------------------------------------------------ failures
-
-
-def test_every_failed_chunk_is_named(fake: FakeDevice) -> None:
-    store = plain_store(ARRAY, (10, 10), encode=zstd, codecs=("bytes", ZSTD))
-    store["c/0/0"] = b"nonsense"
-    store["c/1/3"] = store["c/1/3"][:-1]
-    payload = bytearray(store["c/5/4"])
-    payload[-4:] = b"\xff\xff\xff\xff"
-    store["c/5/4"] = bytes(payload)
-    with pytest.raises(gpuzarr.DecodeError) as raised:
-        opened(store)[...]
-    assert sorted(f.coords for f in raised.value.failures) == [(0, 0), (1, 3), (5, 4)]
-    assert fake.used == 0
-    assert_same(ARRAY[20:30], opened(store)[20:30])
-
-
-def test_checksums_over_stored_bytes_are_verified_before_decoding(fake: FakeDevice) -> None:
-    codec = numcodecs.CRC32C()
-
-    def encode(data: bytes) -> bytes:
-        return bytes(codec.encode(np.frombuffer(zstd(data), np.uint8)))
-
-    store = plain_store(ARRAY, (10, 10), encode=encode, codecs=("bytes", ZSTD, CRC32C))
-    assert_engines_agree(store)
-    array = opened(store)
-    assert array.engine == "cuda"
-    assert array.explain().steps[0] == "verify crc32c (host)"
-    store["c/3/3"] = b"\0" + store["c/3/3"][1:]
-    with pytest.raises(gpuzarr.ChecksumError, match="c/3/3"):
-        array[...]
-    assert fake.counts["checksum"] == 0
-
-
-@pytest.mark.parametrize("algorithm", ["crc32", "adler32", "fletcher32", "crc32c"])
-def test_checksums_inside_compressed_data_are_verified_on_the_device(
-    fake: FakeDevice, algorithm: str
-) -> None:
-    codec = numcodecs.get_codec({"id": algorithm})
-    name = {"name": f"numcodecs.{algorithm}", "configuration": {}}
-
-    def encode(data: bytes) -> bytes:
-        return zstd(bytes(codec.encode(np.frombuffer(data, np.uint8))))
-
-    store = plain_store(ARRAY, (10, 10), encode=encode, codecs=("bytes", name, ZSTD))
-    assert_engines_agree(store)
-    array = opened(store)
-    assert array.engine == "cuda"
-    damaged = bytearray(zstandard.ZstdDecompressor().decompress(store["c/1/1"]))
-    damaged[200] ^= 0x10
-    store["c/1/1"] = zstd(bytes(damaged))
-    with pytest.raises(gpuzarr.ChecksumError, match=r"c/1/1.*verify"):
-        array[...]
-    del fake
-
-
-@pytest.mark.parametrize("kind", ["zstd", "gzip", "zlib", "blosc zlib"])
-def test_checksums_inside_frames_are_verified(fake: FakeDevice, kind: str) -> None:
-    """nvCOMP does not look at them."""
-    del fake
-    zlib_codec = {"name": "numcodecs.zlib", "configuration": {"level": 1}}
-    with_checksum = zstandard.ZstdCompressor(write_checksum=True)
-    checked = {"name": "zstd", "configuration": {"level": 3, "checksum": True}}
-    codec, encode, at = {
-        "zstd": (checked, with_checksum.compress, -1),
-        "gzip": (GZIP, lambda data: gzip.compress(data, 1), -5),
-        "zlib": (zlib_codec, zlib.compress, -1),
-        "blosc zlib": (BLOSC, blosc("zlib", 0), -1),
-    }[kind]
-    store = plain_store(ARRAY, (10, 10), encode=encode, codecs=("bytes", codec))  # type: ignore[arg-type]
-    assert_engines_agree(store)
-    damaged = bytearray(store["c/4/0"])
-    damaged[at] ^= 1
-    store["c/4/0"] = bytes(damaged)
-    with pytest.raises(gpuzarr.DecodeError, match=r"c/4/0.*checksum"):
-        opened(store)[...]
-
-
-def test_a_device_that_fails_is_named_with_its_chunks(
-    fake: FakeDevice, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = plain_store(ARRAY, (10, 10), encode=zstd, codecs=("bytes", ZSTD))
-    array = opened(store)
-
-    def fail(*_: Any, **__: Any) -> None:
-        raise gpuzarr.DeviceError("an illegal memory access")
-
-    monkeypatch.setattr("tests.engines.cuda.fake_nvcomp.FakeNvcomp.decompress", fail)
-    with pytest.raises(gpuzarr.DeviceError, match=r'c/0/0.*illegal.*decode="host"'):
-        array[...]
-    del fake
-
-
-def test_a_writer_that_replaces_a_shard(fake: FakeDevice) -> None:
-    del fake
-    values = sharded_store(ARRAY, (30, 50), (5, 5), encode=zstd, inner_codecs=("bytes", ZSTD))
-    store = CountingStore(values)
-    array = opened(store)
-    assert_same(ARRAY, array[...])
-    newer = sharded_store(ARRAY + 7, (30, 50), (5, 5), encode=zstd, inner_codecs=("bytes", ZSTD))
-    values.update(newer)
-    assert_same(ARRAY + 7, array[...])
-
-
-def test_a_shard_that_vanishes(fake: FakeDevice) -> None:
-    del fake
-    values = sharded_store(ARRAY, (30, 50), (5, 5), encode=zstd, inner_codecs=("bytes", ZSTD))
-    array = opened(values)
-    assert_same(ARRAY, array[...])
-    del values["c/1/0"]
-    expected = ARRAY.copy()
-    expected[30:] = 0
-    assert_same(expected, array[...])
