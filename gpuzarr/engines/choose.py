@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from gpuzarr.engines.cpu.decoder import unsupported
 from gpuzarr.engines.cpu.engine import CpuEngine, decoder_for
 from gpuzarr.errors import GpuzarrError, UnsupportedError
 from gpuzarr.plugins import find_plugin
@@ -121,6 +122,7 @@ def _make_cuda_engine(wishes: Wishes, device: Device, alone: bool) -> CudaEngine
     return CudaEngine(
         device,
         decoder_for,
+        unsupported,
         name="cuda" if alone else "hybrid",
         decode=wishes.decode,
         io=wishes.io,

@@ -122,3 +122,4 @@ def write_all(folder: Path) -> tuple[int, list[str]]:
 if __name__ == "__main__":
     count, lacking = write_all(Path(sys.argv[1]))
     print(f"{count} cases written, {len(lacking)} not: {lacking[:5]}")  # noqa: T201
+    sys.exit(bool(lacking))

@@ -30,7 +30,7 @@ from gpuzarr.plan.batches import BatchLimits
 from gpuzarr.program import describe_step
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
 
@@ -59,6 +59,7 @@ class CudaEngine:
         self,
         device: Device,
         decoder_for: DecoderFor,
+        host_unsupported: Callable[[DecodeProgram], tuple[str, ...]],
         *,
         name: str = "hybrid",
         decode: Literal["auto", "device", "host"] = "auto",
@@ -72,6 +73,7 @@ class CudaEngine:
         Args:
             device: the GPU.
             decoder_for: prepares the host's decoders.
+            host_unsupported: why the host cannot decode a program.
             name: what `Array.engine` shows, "cuda" or "hybrid".
             decode: "device" for programs that the GPU can run alone, "host" to decode on the host,
                 "auto" for as much on the GPU as it can.
@@ -88,6 +90,7 @@ class CudaEngine:
         self.io = io
         self.name = name
         self.decoder_for = decoder_for
+        self._host_unsupported = host_unsupported
         self.threads = threads or cpu_count()
         self.memory_limit = memory_limit
         free = min(device.free_nbytes() // FREE_SHARE, MOST_NBYTES)
@@ -125,7 +128,7 @@ class CudaEngine:
 
     def unsupported(self, program: DecodeProgram) -> tuple[str, ...]:
         """Every reason why the program cannot run as this engine is to run it."""
-        reasons: list[str] = []
+        reasons = list(self._host_unsupported(program))
         if program.layout.dtype.hasobject:
             reasons.append(
                 f"elements of variable length are not for {self.device}; read them with"

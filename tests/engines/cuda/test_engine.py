@@ -148,6 +148,18 @@ def test_engine_names_and_reasons(fake: FakeDevice) -> None:
     assert fake.counts["decompress"] == 0
 
 
+def test_packages_that_the_host_lacks_are_told_before_a_read(
+    fake: FakeDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del fake
+    monkeypatch.setattr("gpuzarr.engines.cpu.host_codecs.find_spec", lambda _: None)
+    codec = {"name": "numcodecs.zfpy", "configuration": {"mode": 4, "tolerance": 0.1}}
+    store = plain_store(ARRAY.astype("f4"), (10, 10), codecs=(codec,))
+    for decode in ("auto", "device", "host"):
+        with pytest.raises(gpuzarr.UnsupportedError, match="pip install zfpy"):
+            opened(store, decode=decode)[...]
+
+
 def test_single_chunks_go_to_the_host_and_are_counted(fake: FakeDevice) -> None:
     odd = iter(range(100))
 
