@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ import pytest
 
 import gpuzarr
 from gpuzarr.engines.choose import forget_engines
-from gpuzarr.engines.cuda import availability
+from gpuzarr.engines.cuda import availability, nvcomp
 from tests.arrays import plain_store
 
 if TYPE_CHECKING:
@@ -65,9 +64,9 @@ def test_hidden_gpus(usable: pytest.MonkeyPatch, value: str) -> None:
 def test_packages_that_are_not_installed(usable: pytest.MonkeyPatch) -> None:
     usable.setattr(availability, "find_spec", lambda _: None)
     usable.setattr(availability, "_has_nvcomp", lambda: False)
-    cupy, nvcomp = availability.missing()
+    cupy, library = availability.missing()
     assert cupy.startswith("CuPy is not installed: pip install")
-    assert nvcomp.startswith("nvCOMP is not installed: pip install")
+    assert library.startswith("nvCOMP is not installed: pip install")
 
 
 def test_every_reason_is_told(usable: pytest.MonkeyPatch) -> None:
@@ -84,8 +83,17 @@ def test_every_reason_is_told(usable: pytest.MonkeyPatch) -> None:
     assert (array[...] == ARRAY).all()
 
 
-def test_nvcomp_is_looked_for_without_loading_it() -> None:
-    assert availability._has_nvcomp() == (find_spec("nvidia.libnvcomp") is not None)  # noqa: SLF001
+def test_nvcomp_is_looked_for_by_its_package_then_by_the_loader(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    has_nvcomp = availability._has_nvcomp  # noqa: SLF001
+    monkeypatch.setattr(nvcomp, "find_library", lambda: pytest.fail("it is not loaded for this"))
+    monkeypatch.setattr(nvcomp, "DISTRIBUTIONS", ("not-installed", "numpy"))
+    assert has_nvcomp()
+    monkeypatch.setattr(nvcomp, "DISTRIBUTIONS", ("not-installed",))
+    for found in (None, "libnvcomp.so.6"):
+        monkeypatch.setattr(nvcomp, "find_library", lambda found=found: found)
+        assert has_nvcomp() == (found is not None)
 
 
 def test_a_cupy_that_does_not_work(
