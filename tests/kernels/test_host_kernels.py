@@ -84,25 +84,57 @@ def test_every_source_has_its_kernels_in_the_table() -> None:
         assert "#include" not in text.replace('#include "host.h"', "")
 
 
-def test_kernels_under_sanitizers() -> None:
-    """Every test of kernels again, in a process with AddressSanitizer and UBSan."""
+def with_sanitizers() -> dict[str, str]:
+    """An environment whose processes have the sanitizers' libraries."""
     compiler = shutil.which("g++")
     assert compiler is not None
     ask = [[compiler, f"-print-file-name={name}"] for name in ("libasan.so", "libubsan.so")]
     libraries = [subprocess.run(one, capture_output=True, text=True, check=True) for one in ask]
-    environment = {
+    return {
         **os.environ,
         "LD_PRELOAD": " ".join(library.stdout.strip() for library in libraries),
         "ASAN_OPTIONS": "detect_leaks=0",
         "GPUZARR_SANITIZE_KERNELS": "1",
     }
+
+
+BEHIND_THE_END = """
+import numpy as np
+from tests.kernels.arguments import integers, launch
+source, target = np.arange(100, dtype=np.uint8), np.zeros(200, np.uint8)
+places = [integers(array.ctypes.data) for array in (source, target)]
+launch("copy_ranges", 1, *places, integers({nbytes}), integers(0, 1), 1)
+print("copied", target[:100].tolist() == source.tolist())
+"""
+
+
+@pytest.mark.parametrize("nbytes", [100, 101])
+def test_sanitizers_see_what_kernels_read(nbytes: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BEHIND_THE_END.format(nbytes=nbytes)],
+        env=with_sanitizers(),
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    if nbytes == 100:
+        assert done.stdout == "copied True\n", done.stderr
+    else:
+        assert done.returncode != 0
+        assert "heap-buffer-overflow" in done.stderr
+
+
+def test_kernels_under_sanitizers() -> None:
+    """Every test of kernels again, in a process with AddressSanitizer and UBSan."""
     folder = Path(__file__).parent
     names = ["test_bytes", "test_checksums", "test_elementwise", "test_scatter"]
     files = [str(folder / f"{name}.py") for name in (*names, "test_scatter_converted")]
     options = ["-q", "-x", "-n0", "-p", "no:cacheprovider", "--no-header"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *files],
-        env=environment,
+        env=with_sanitizers(),
         cwd=folder.parents[1],
         capture_output=True,
         text=True,
