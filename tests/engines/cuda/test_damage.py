@@ -102,22 +102,24 @@ def test_checksums_inside_frames_are_verified(fake: FakeDevice, kind: str) -> No
         opened(store, decode="device")[...]
 
 
-@pytest.mark.parametrize("limit", [None, 100_000])
-def test_the_host_is_the_judge_of_damage(
-    fake: FakeDevice, monkeypatch: pytest.MonkeyPatch, limit: int | None
-) -> None:
-    """Whatever nvCOMP makes of rare streams, the answers are the same."""
-    numbers = count()
+@pytest.fixture
+def refusing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device's decoder refuses every third stream."""
+    numbers, decode = count(), fake_nvcomp.decode
 
     def refuse(name: str, stream: bytes, capacity: int) -> bytes:
         if next(numbers) % 3 == 0:
             raise fake_nvcomp.DecodeFailedError
         return decode(name, stream, capacity)
 
-    decode = fake_nvcomp.decode
-    store = plain_store(ARRAY, (10, 10), encode=zstd, codecs=("bytes", ZSTD))
     monkeypatch.setattr(fake_nvcomp, "decode", refuse)
-    array = opened(store, memory_limit=limit)
+
+
+@pytest.mark.usefixtures("refusing")
+def test_the_host_is_the_judge_of_damage(fake: FakeDevice) -> None:
+    """Whatever nvCOMP makes of rare streams, the answers are the same."""
+    store = plain_store(ARRAY, (10, 10), encode=zstd, codecs=("bytes", ZSTD))
+    array = opened(store)
     assert_same(ARRAY, array[...])
     assert_same(ARRAY[::-3, 5:17], array[::-3, 5:17])
     notes = " ".join(array.explain().notes)
@@ -129,6 +131,19 @@ def test_the_host_is_the_judge_of_damage(
         array[...]
     assert [failure.coords for failure in raised.value.failures] == [(4, 0)]
     assert fake.used == 0
+
+
+@pytest.mark.usefixtures("refusing")
+@pytest.mark.parametrize("limit", [100_000, 300_000])
+def test_what_is_decoded_again_stays_in_the_memory_limit(fake: FakeDevice, limit: int) -> None:
+    values = np.random.default_rng(0).integers(0, 999, 1 << 17, np.int32)
+    store = plain_store(values, (1 << 10,), encode=zstd, codecs=("bytes", ZSTD))
+    array = opened(store, memory_limit=limit)
+    assert_same(values, array[...])
+    assert 0 < fake.peak <= limit
+    engine: Any = array._prepare(array._snapshot).engine  # noqa: SLF001
+    assert 0 < engine.pool.peak_nbytes <= limit
+    assert engine.pool.lent_nbytes == fake.used == 0
 
 
 def test_bytes_behind_a_zlib_stream_are_ignored_as_on_the_cpu(fake: FakeDevice) -> None:
