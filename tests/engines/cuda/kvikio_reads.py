@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numcodecs
 import numpy as np
@@ -14,25 +14,12 @@ import gpuzarr
 from gpuzarr.engines.cuda import kvikio_reader
 from tests.arrays import plain_store, sharded_store
 from tests.cuda_devices import assert_same, installed
+from tests.engines.cuda import fake_nvcomp
 from tests.engines.cuda.fake_device import FakeDevice
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests.engines.cuda.stores import BLOSC, CRC32C, blosc
 
 ARRAY = np.arange(300 * 200, dtype=np.int32).reshape(300, 200)
-BLOSC = {
-    "name": "blosc",
-    "configuration": {
-        "cname": "lz4", "clevel": 5, "shuffle": "shuffle", "typesize": 4, "blocksize": 0,
-    },
-}  # fmt: skip
-CRC32C = {"name": "crc32c"}
 CNAMES = ("lz4", "zstd", "zlib", "blosclz")
-
-
-def blosc(cname: str, shuffle: int = 1) -> Callable[[bytes], bytes]:
-    codec = numcodecs.Blosc(cname=cname, shuffle=shuffle)
-    return lambda data: bytes(codec.encode(np.frombuffer(data, "<i4")))
 
 
 def write(folder: Path, values: dict[str, bytes]) -> Path:
@@ -122,6 +109,27 @@ def missing_and_damaged(folder: Path, device: FakeDevice, counted: Counted) -> N
         assert "239999 bytes are stored, not 240000" in str(error)  # noqa: PT017
     else:
         raise AssertionError
+    assert device.used == 0
+
+
+def refused(folder: Path, device: FakeDevice, counted: Counted) -> None:
+    """What the device refuses comes back to the host, which never had it."""
+    decode = fake_nvcomp.decode
+    calls = 0
+
+    def refuse(name: str, stream: bytes, capacity: int) -> bytes:
+        nonlocal calls
+        calls += 1
+        if calls % 3 == 0:
+            raise fake_nvcomp.DecodeFailedError
+        return decode(name, stream, capacity)
+
+    fake_nvcomp.decode = refuse
+    store = plain_store(ARRAY, (70, 60), encode=blosc("zstd"), codecs=("bytes", BLOSC))
+    array = opened(write(folder, store))
+    assert_same(ARRAY, array[...])
+    assert counted.reads
+    assert "the host finds none" in " ".join(array.explain().notes)
     assert device.used == 0
 
 

@@ -97,7 +97,10 @@ def run(name: str, folder: Path) -> str:
 
 @pytest.mark.parametrize(
     "name",
-    ["whole_arrays", "shards", "missing_and_damaged", "changing_files", "memory", "other_stores"],
+    [
+        *("whole_arrays", "shards", "missing_and_damaged", "refused", "changing_files", "memory"),
+        "other_stores",
+    ],
 )
 def test_reads(name: str, tmp_path: Path) -> None:
     assert run(name, tmp_path).strip().endswith("ok")
