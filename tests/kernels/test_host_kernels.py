@@ -129,7 +129,7 @@ def test_sanitizers_see_what_kernels_read(nbytes: int) -> None:
 def test_kernels_under_sanitizers() -> None:
     """Every test of kernels again, in a process with AddressSanitizer and UBSan."""
     folder = Path(__file__).parent
-    names = ["test_bytes", "test_checksums", "test_elementwise", "test_scatter"]
+    names = ["test_bytes", "test_checksums", "test_elementwise", "test_scatter", "test_blosc_index"]
     files = [str(folder / f"{name}.py") for name in (*names, "test_scatter_converted")]
     options = ["-q", "-x", "-n0", "-p", "no:cacheprovider", "--no-header"]
     done = subprocess.run(

@@ -234,8 +234,9 @@ def find_blocks(chunks: EncodedChunks, headers: Headers, verdicts: Verdicts) -> 
     is_short = (number == count[chunk] - 1) & (short[chunk] > 0)
     length = np.where(is_short, short[chunk], block[chunk])
     splits = np.where(headers.may_split[chunk] & ~is_short, headers.typesize[chunk], 1)
-    # Streams in the table of starts are not what a writer makes, but the host takes them.
-    odd = (start >= HEADER_NBYTES) & (start < HEADER_NBYTES + SIZE_NBYTES * count[chunk])
+    # Streams in the header and the table of starts are not what a writer makes, but c-blosc refuses
+    # only those before the frame.
+    odd = (start >= 0) & (start < HEADER_NBYTES + SIZE_NBYTES * count[chunk])
     verdicts.leave(chunk, odd, "its blocks lie in its header")
     return Blocks(chunk, start, number * block[chunk], splits, length // splits)
 
@@ -298,10 +299,12 @@ def _zstd_streams(data: NDArray[np.uint8], table: StreamTable, verdicts: Verdict
     """Inner zstd streams, walked; what is not plain in one leaves its chunk to the host."""
     frames = walk_zstd(EncodedChunks(data, table.source, table.nbytes, table.decoded))
     found = frames.streams.get("zstd")
-    once = np.zeros(len(table), np.int64)
+    plain = np.zeros(len(table), np.bool_)
     if found is not None:
-        once = np.bincount(found.chunk, minlength=len(table))
-    verdicts.leave(table.chunk, once != 1, ODD_ZSTD)
+        # Nothing before or behind it, not even skippable frames, as for the walk on the device.
+        found = found.take(np.flatnonzero(found.nbytes == table.nbytes[found.chunk]))
+        plain[found.chunk] = True
+    verdicts.leave(table.chunk, ~plain, ODD_ZSTD)
     if found is None:
         return table.take(np.zeros(0, np.int64))
     rows = table.take(found.chunk)

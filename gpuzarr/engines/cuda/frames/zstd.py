@@ -3,8 +3,9 @@
     magic 4 | descriptor 1 | window 0-1 | dictionary 0-4 | content size 0-8 | blocks | checksum 0-4
     block: 3 bytes (last 1 bit, kind 2, size 21), then `size` bytes, or one for a run
 
-nvCOMP is given frames that say how much they hold, without dictionaries. Everything else that is
-valid is the host's. The number of blocks is what nvCOMP's temporary memory depends on.
+nvCOMP is given frames that say how much they hold and name no dictionary, not even number 0, which
+means none. Everything else that is valid is the host's. The number of blocks is what nvCOMP's
+temporary memory depends on.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ SKIPPABLE_MAGIC = 0x184D2A50
 SINGLE_SEGMENT, UNUSED, RESERVED, CHECKSUM = 0x20, 0x10, 0x08, 0x04
 RUN, RESERVED_KIND = 1, 3
 CHECKSUM_NBYTES = 4
+BLOCK_HEADER_NBYTES = 3
+LONGEST_NUMBER = 8
 MOST_BLOCK_NBYTES = 128 << 10
 MOST_FRAMES = 64
 """Frames of a chunk, above which it is left to the host."""
@@ -71,9 +74,10 @@ def walk_zstd(chunks: EncodedChunks) -> Frames:
     verdicts = Verdicts(n)
     verdicts.leave(rows, chunks.decoded == 0, "it holds nothing")
     end = chunks.offset + chunks.nbytes
-    walk = _Walk(chunks.data, chunks.offset.copy(), end, chunks.decoded, verdicts, [])
-    if not len(chunks.data):
-        verdicts.fail(rows, np.ones(n, np.bool_), TRUNCATED)
+    data = chunks.data
+    if len(data) < LONGEST_NUMBER:  # where numbers that are not there are read from
+        data = np.concatenate([data, np.zeros(LONGEST_NUMBER, np.uint8)])
+    walk = _Walk(data, chunks.offset.copy(), end, chunks.decoded, verdicts, [])
     verdicts.fail(rows, chunks.nbytes == 0, TRUNCATED)
     rows = walk.live(rows)
     for _ in range(MOST_FRAMES):
@@ -137,18 +141,13 @@ def _walk_frames(walk: _Walk, rows: Integers) -> None:
         base = np.left_shift(1, 10 + (code >> 3))
         window[with_window] = base + (base >> 3) * (code & 7)
     ahead = 5 + ~single + dictionary_nbytes
-    dictionary = np.zeros(len(rows), np.int64)
     content = np.full(len(rows), -1)
     for nbytes in (1, 2, 4, 8):
-        named = np.flatnonzero(dictionary_nbytes == nbytes)
-        if len(named):
-            before = (ahead - dictionary_nbytes)[named]
-            dictionary[named] = walk.integers(rows[named], nbytes, before)
         sized = np.flatnonzero(size_nbytes == nbytes)
         if len(sized):
             found = walk.integers(rows[sized], nbytes, ahead[sized])
             content[sized] = found + (256 if nbytes == 2 else 0)  # noqa: PLR2004  RFC 8878
-    verdicts.leave(rows, dictionary != 0, "it needs a dictionary")
+    verdicts.leave(rows, dictionary_nbytes > 0, "it names a dictionary")
     window = np.where(single, content, window)
     walk.place[rows] += ahead + size_nbytes
     blocks = _walk_blocks(walk, rows, np.minimum(window, MOST_BLOCK_NBYTES))
@@ -179,17 +178,34 @@ def _walk_blocks(walk: _Walk, rows: Integers, most: Integers) -> Integers:
     """Walk over the blocks of frames; gives how many each has."""
     verdicts = walk.verdicts
     blocks = np.zeros(len(rows), np.int64)
-    limit = 64 + walk.expected[rows] // LEAST_BLOCK_NBYTES
     at = np.flatnonzero(verdicts.good[rows])
+    here = rows[at]
+    place, end, most = walk.place[here], walk.end[here], most[at]
+    limit = 64 + walk.expected[here] // LEAST_BLOCK_NBYTES
+    count = 0
+    # Frames begin together, so all have the same number of blocks behind them. Few calls a round
+    # count here: where few frames have many blocks, calls are all that it costs.
     while len(at):
-        here = rows[at]
-        header = walk.integers(here, 3)
+        count += 1
+        short = place + BLOCK_HEADER_NBYTES > end
+        # With the byte before it, which there is, a header is as long as a number.
+        header = read_integers(walk.data, np.where(short, 0, place - 1), 4) >> 8
         kind, size = header >> 1 & 3, header >> 3
-        verdicts.fail(here, kind == RESERVED_KIND, "a block of a reserved kind")
-        verdicts.leave(here, size > most[at], "it has a block that is too large")
-        walk.place[here] += 3 + np.where(kind == RUN, 1, size)
-        verdicts.fail(here, walk.place[here] > walk.end[here], TRUNCATED)
-        blocks[at] += 1
-        verdicts.leave(here, blocks[at] > limit[at], "it has very many blocks")
-        at = at[(header & 1 == 0) & verdicts.good[here]]
+        place = place + BLOCK_HEADER_NBYTES + np.where(kind == RUN, 1, size)
+        reserved, large, beyond = kind == RESERVED_KIND, size > most, place > end
+        wrong = short | reserved | large | beyond | (count > limit)
+        done = wrong | (header & 1 != 0)
+        if not done.any():
+            continue
+        if wrong.any():
+            verdicts.fail(here, short, TRUNCATED)
+            verdicts.fail(here, reserved, "a block of a reserved kind")
+            verdicts.leave(here, large, "it has a block that is too large")
+            verdicts.fail(here, beyond, TRUNCATED)
+            verdicts.leave(here, count > limit, "it has very many blocks")
+        blocks[at[done]] = count
+        walk.place[here[done]] = place[done]
+        more = np.flatnonzero(~done)
+        at, here, place, end = at[more], here[more], place[more], end[more]
+        most, limit = most[more], limit[more]
     return blocks

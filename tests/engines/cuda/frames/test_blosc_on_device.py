@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING
 
+import numcodecs
 import numpy as np
 import pytest
 
@@ -12,7 +14,14 @@ from gpuzarr.engines.cuda.frames.walk import walk_frames
 from gpuzarr.engines.cuda.slabs import SlabPool
 from tests.engines.cuda.fake_device import FakeDevice
 from tests.engines.cuda.frames.rebuild import batch, check_promises
-from tests.engines.cuda.frames.test_walks import RNG, blosc, sample, snappy_frame
+from tests.engines.cuda.frames.test_walks import (
+    RNG,
+    blosc,
+    odd_zstd_inside,
+    sample,
+    snappy_frame,
+    starts_in_header,
+)
 
 if TYPE_CHECKING:
     from gpuzarr.engines.cuda.frames.streams import Frames, StreamTable
@@ -74,3 +83,34 @@ def test_snappy_and_what_is_too_short() -> None:
     wrong[24] ^= 1
     encoded = [snappy_frame(data), bytes(wrong), b"", b"abc", blosc(b"x" * 20)]
     assert_same(*on_device(encoded, [1000, 1000, 10, 10, 20]))
+
+
+@pytest.mark.parametrize("codec", ["blosclz", "lz4", "zlib", "zstd"])
+def test_truncation_anywhere(codec: str) -> None:
+    data = sample(3000, 0)
+    frame = numcodecs.Blosc(codec, blocksize=1000).encode(np.frombuffer(data, "<f4"))
+    encoded = [bytes(frame[:end]) for end in range(len(frame) + 1)]
+    assert_same(*on_device(encoded, [len(data)] * len(encoded)))
+
+
+def test_noise_in_any_word() -> None:
+    """Numbers of the header, of the table of starts, and of streams are replaced by odd ones."""
+    odd = (0, -1, 1, 4, 8, 12, 16, 20, 2**31 - 1, -(2**31))
+    for _ in range(10):
+        encoded, sizes = [], []
+        for _ in range(60):
+            data = sample(int(2 ** RNG.uniform(6, 12)), int(RNG.integers(0, 4)))
+            frame = bytearray(blosc(data))
+            choices = (*odd, len(data), len(frame), len(frame) - 4)
+            place = 4 * int(RNG.integers(1, max(min(len(frame) // 4, 12), 2)))
+            frame[place : place + 4] = struct.pack("<i", int(RNG.choice(choices)))
+            encoded.append(bytes(frame))
+            sizes.append(len(data))
+        assert_same(*on_device(encoded, sizes))
+
+
+def test_what_no_writer_makes() -> None:
+    odd = list(odd_zstd_inside().values())
+    assert_same(*on_device(odd, [500] * len(odd)))
+    starts = starts_in_header()
+    assert_same(*on_device(starts, [64] * len(starts)))

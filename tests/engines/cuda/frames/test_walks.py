@@ -14,7 +14,9 @@ import pytest
 import zstandard
 
 from gpuzarr.engines.cuda.frames.snappy import snappy_sizes
-from tests.engines.cuda.frames.rebuild import host_decodes, rebuild, walk
+from gpuzarr.engines.cuda.frames.streams import EncodedChunks
+from gpuzarr.engines.cuda.frames.walk import walk_frames
+from tests.engines.cuda.frames.rebuild import check_promises, host_decodes, rebuild, walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,6 +162,35 @@ def test_zstd_frames_of_every_kind() -> None:
     assert checked.tolist() == [int.from_bytes(kinds["checksum"][-4:], "little")]
 
 
+def with_dictionary_zero(frame: bytes) -> bytes:
+    """A frame of a single segment that names dictionary 0, which is none."""
+    assert frame[4] & 0x23 == 0x20
+    return frame[:4] + bytes([frame[4] | 1, 0]) + frame[5:]
+
+
+def test_zstd_that_names_dictionary_zero_is_the_hosts() -> None:
+    data = sample(500, 3)
+    frame = with_dictionary_zero(zstd(data))
+    _, frames = walk("zstd", [frame], [len(data)])
+    assert frames.host == {0: "it names a dictionary"}
+    assert host_decodes("zstd", frame, len(data)) == data
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_chunks_that_are_all_there_is(name: str) -> None:
+    """No byte before or behind the chunk to read by mistake."""
+    frame = ENCODERS[name](b"x" * 100)
+    one = np.zeros(1, np.int64)
+    for end in range(len(frame) + 1):
+        data = np.frombuffer(frame[:end], np.uint8)
+        chunks = EncodedChunks(data, one, one + end, one + 100)
+        frames = walk_frames(name, chunks)
+        check_promises(chunks, frames)
+        if end < 5:
+            assert 0 in frames.failures
+    assert rebuild(chunks, frames, 0) == b"x" * 100
+
+
 def test_zstd_blocks_are_counted() -> None:
     data = sample(1 << 20, 0)
     for level in (1, 19):
@@ -229,6 +260,53 @@ def test_snappy_inside_blosc() -> None:
     assert "Snappy" in frames.failures[1]
     short = np.array([0x80, 0x80], np.uint8)
     assert snappy_sizes(short, np.array([0]), np.array([2])).tolist() == [-1]
+
+
+def one_stream_frame(stream: bytes, nbytes: int, inner: int) -> bytes:
+    """A Blosc frame of one block, which is one stream."""
+    head = struct.pack("<BBBBiii", 2, 1, 0x10 | inner << 5, 1, nbytes, nbytes, 24 + len(stream))
+    return head + struct.pack("<ii", 20, len(stream)) + stream
+
+
+def odd_zstd_inside() -> dict[str, bytes]:
+    """What c-blosc decodes to 500 bytes, but a plain frame it is not."""
+    data = bytes(range(250)) * 2
+    skippable = struct.pack("<II", 0x184D2A50, 3) + b"abc"
+    plain = zstandard.ZstdCompressor().compress(data)
+    streams = {
+        "dictionary zero": with_dictionary_zero(plain),
+        "skippable before": skippable + plain,
+        "skippable behind": plain + skippable,
+        "two": zstandard.ZstdCompressor().compress(data[:250]) * 2,
+        "unused bit": plain[:4] + bytes([plain[4] | 0x10]) + plain[5:],
+        "no size": zstandard.ZstdCompressor(write_content_size=False).compress(data),
+    }
+    return {name: one_stream_frame(stream, 500, 4) for name, stream in streams.items()}
+
+
+def test_odd_zstd_inside_blosc_is_the_hosts() -> None:
+    for name, frame in odd_zstd_inside().items():
+        _, frames = walk("blosc", [frame], [500])
+        assert 0 in frames.host, name
+        assert host_decodes("blosc", frame, 500) == bytes(range(250)) * 2, name
+
+
+def starts_in_header(inner: int = 1) -> list[bytes]:
+    """Frames whose one block starts at any byte of the header or the table of starts, or before.
+
+    From byte 4 or 8 what stands there is a size that means "stored".
+    """
+    head = struct.pack("<BBBBiii", 2, 1, 0x10 | inner << 5, 1, 64, 64, 200)
+    return [head + struct.pack("<ii", start, 64) + bytes(176) for start in range(-2, 21)]
+
+
+def test_blocks_that_lie_in_the_header_are_the_hosts() -> None:
+    encoded = starts_in_header()
+    _, frames = walk("blosc", encoded, [64] * len(encoded))
+    decoded = [host_decodes("blosc", frame, 64) is not None for frame in encoded]
+    assert sum(decoded) > 1, "c-blosc reads some"
+    assert not any(decoded[row] for row in frames.failures)
+    assert sorted(frames.host) == list(range(2, 22))
 
 
 def test_mixed_inner_formats_share_a_batch() -> None:
