@@ -8,7 +8,7 @@
 #include "common.cuh"
 
 #define MODULUS 65521ull
-#define OFTEN 4096  // bytes that a thread may add before its sum of products could overflow
+#define OFTEN 4096  // bytes that a thread may add before products of 52 bits could overflow
 
 extern "C" __global__ void __launch_bounds__(THREADS)
 adler32(const u64 *source, const u64 *nbytes, u32 *value, i64 n) {
@@ -18,7 +18,7 @@ adler32(const u64 *source, const u64 *nbytes, u32 *value, i64 n) {
   u32 added = 0;
   for (u64 i = threadIdx.x; i < length; i += THREADS) {
     a += from[i];
-    b += (length - i) % MODULUS * from[i];
+    b += (length - i) * from[i];
     if (++added == OFTEN) b %= MODULUS, added = 0;
   }
   low[threadIdx.x] = a;

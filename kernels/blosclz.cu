@@ -5,7 +5,9 @@
 //   ctrl >= 32   a copy of (ctrl >> 5) + 2 bytes from distance ((ctrl & 31) << 8) + next byte + 1;
 //                length bits of 7 are followed by bytes that are added while they are 255; a distance
 //                of 31 << 8 + 255 is followed by two bytes, big-endian, to be added to 8191
-// The first byte's upper three bits mean nothing. Everything is held against both ends.
+// The first byte's upper three bits mean nothing. Everything is held against both ends. A stream ends
+// with literals: a copy that nothing follows is left out, as c-blosc leaves it out, so that both give
+// too few bytes for a stream that was cut there.
 //
 // source, target: [n] addresses; nbytes, capacity: [n]; written: actual: [n] bytes that came out;
 // outcome: [n] 0, or 12 (as nvCOMP's) for a damaged stream. Launch: THREADS threads,
@@ -45,7 +47,7 @@ __device__ __forceinline__ bool read_copy(const u8 *from, i64 end, u32 ctrl, i64
   return true;
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_AT_ONCE)
 blosclz(const u64 *source, const u64 *nbytes, const u64 *target, const u64 *capacity, u64 *actual,
         i32 *outcome, i64 n) {
   i64 stream = (i64)blockIdx.x * THREADS + threadIdx.x;
@@ -60,15 +62,15 @@ blosclz(const u64 *source, const u64 *nbytes, const u64 *target, const u64 *capa
       Copied copied;
       good = read_copy(from, end, ctrl, &at, &copied) && copied.distance <= out &&
              copied.length <= room - out;
-      if (!good) break;
+      if (!good || at >= end) break;
       for (i64 i = 0; i < copied.length; i++, out++) to[out] = to[out - copied.distance];
     } else {
       i64 length = ctrl + 1;
       good = length <= room - out && length <= end - at;
       if (!good) break;
       for (i64 i = 0; i < length; i++) to[out++] = from[at++];
+      if (at >= end) break;
     }
-    if (at >= end) break;
     ctrl = from[at++];
   }
   actual[stream] = (u64)out;

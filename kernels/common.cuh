@@ -17,6 +17,10 @@ typedef int i32;
 typedef unsigned long long u64;
 typedef long long i64;
 
+// For `__launch_bounds__`, where the compiler would rather have more blocks at once, and spill for it:
+// 64 registers a thread, which is enough that no word of these kernels goes to memory.
+#define BLOCKS_AT_ONCE 4
+
 // The item that a thread block belongs to: first_block[item] <= block < first_block[item + 1].
 // first_block: [n + 1], ascending; items without blocks are passed over. All threads search alike, so
 // that no barrier is needed; the few words they read are the same for the whole block.

@@ -6,7 +6,7 @@
 // Moves: a byte read and a byte written for each byte out.
 #include "common.cuh"
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_AT_ONCE)
 copy_ranges(const u64 *source, const u64 *target, const i64 *nbytes, const i64 *first_block, i64 n) {
   i64 range = find_item(first_block, n, blockIdx.x);
   i64 first = (blockIdx.x - first_block[range]) * COPY_TILE;

@@ -6,7 +6,7 @@
 #include "numbers.cuh"
 #include "pieces.cuh"
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_AT_ONCE)
 fill(const i64 *pieces, const i64 *first_block, i64 npieces, i64 naxes, i64 lists,
      const i64 *list_target, const u8 *value, i64 item) {
   i64 piece = find_item(first_block, npieces, blockIdx.x);

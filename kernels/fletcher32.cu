@@ -9,7 +9,7 @@
 #include "common.cuh"
 
 #define MODULUS 65535ull
-#define OFTEN 4096  // words that a thread may add before its sum of products could overflow
+#define OFTEN 256  // words that a thread may add before products of 56 bits could overflow
 
 __device__ __forceinline__ u32 folded(u64 sum, bool any) {
   u32 rest = (u32)(sum % MODULUS);
@@ -25,7 +25,7 @@ fletcher32(const u64 *source, const u64 *nbytes, u32 *value, i64 n) {
   for (u64 i = threadIdx.x; i < words; i += THREADS) {
     u64 word = (u64)from[2 * i] << 8 | (2 * i + 1 < length ? from[2 * i + 1] : 0);
     a += word;
-    b += (words - i) % MODULUS * word;
+    b += (words - i) * word;
     if (++added == OFTEN) b %= MODULUS, added = 0;
   }
   low[threadIdx.x] = a;

@@ -20,6 +20,10 @@ unpack_bits(const u64 *source, const i64 *source_nbytes, const u64 *target, cons
   const u8 *stream = bytes_at(source[item]);
   u8 *to = writable_at(target[item]);
   i64 length = source_nbytes[item], total = count[item] * bits;
+  if (padding && length == 0) {
+    report(status, chunk[item], STATUS_PADDING);
+    return;
+  }
   if (padding) {
     i64 said = padding == 1 ? stream[0] : stream[length - 1];
     length--;

@@ -54,6 +54,14 @@ def test_random_ranges(algorithm: str, ranges: list[bytes], shift: int) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_short_length(algorithm: str) -> None:
+    """Every way in which a range can end; more ranges than a block has threads."""
+    data = np.random.default_rng(7).integers(0, 256, 600, np.uint8).tobytes()
+    ranges = [data[size : 2 * size] for size in range(THREADS + 44)]
+    assert compute(algorithm, ranges, 1) == [ALGORITHMS[algorithm](one) for one in ranges]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("fill", [0x00, 0xFF])
 def test_long_ranges_of_extreme_bytes(algorithm: str, fill: int) -> None:
     """Sums overflow here first, where they can."""

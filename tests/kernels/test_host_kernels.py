@@ -30,12 +30,45 @@ extern "C" __global__ void half_waits(i64 *out) {
 EXPORT_SYNC(half_waits)
 extern "C" __global__ void waits_unannounced(i64 *out) { __syncthreads(); *out = 1; }
 EXPORT(waits_unannounced)
+extern "C" __global__ void leaves(i64 *out) {
+  if (threadIdx.x >= 7) return;
+  __syncthreads();
+  out[threadIdx.x] = 1;
+}
+EXPORT_SYNC(leaves)
+extern "C" __global__ void turns(i64 *out) {
+  __shared__ i64 place[THREADS];
+  for (i64 turn = 0; turn < 3; turn++) {
+    place[threadIdx.x] = turn * blockIdx.x + threadIdx.x;
+    __syncthreads();
+    out[blockIdx.x * THREADS + threadIdx.x] += place[THREADS - 1 - threadIdx.x];
+    __syncthreads();
+  }
+}
+EXPORT_SYNC(turns)
+extern "C" __global__ void tells(i64 *out) {
+#ifdef CONST_ITEM
+  *out = CONST_ITEM;
+#else
+  *out = -1;
+#endif
+}
+EXPORT(tells)
+extern "C" __global__ void takes_two(i64 *, i64) {}
+EXPORT(takes_two)
 extern "C" __global__ void sums(u32 *out) {
   u32 value = threadIdx.x;
   for (u32 by = 16; by; by /= 2) value += __shfl_down_sync(~0u, value, by);
   if (threadIdx.x % 32 == 0) out[threadIdx.x / 32] = value;
 }
 EXPORT_SYNC(sums)
+"""
+
+OWN = ("half_waits", "waits_unannounced", "leaves", "turns", "tells", "takes_two", "sums")
+NARROW = """
+#include "common.cuh"
+extern "C" __global__ void narrow(i32) {}
+EXPORT(narrow)
 """
 
 
@@ -48,7 +81,10 @@ def own_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> host_kernels
     source_text.cache_clear()
     for module in (host_kernels, sys.modules["gpuzarr.engines.cuda.kernels"]):
         monkeypatch.setattr(module, "kernels_folder", lambda: tmp_path)
-    more = {name: KernelSource("own.cu", 1) for name in ("half_waits", "waits_unannounced", "sums")}
+    (tmp_path / "narrow.cu").write_text(NARROW)
+    more = {name: KernelSource("own.cu", 1) for name in OWN} | {
+        "narrow": KernelSource("narrow.cu", 1)
+    }
     monkeypatch.setattr(host_kernels, "KERNELS", {**KERNELS, **more})
     return host_kernels.HostKernels()
 
@@ -61,6 +97,31 @@ def test_a_barrier_that_part_of_a_block_never_reaches_is_an_error(
         own_kernels.launch("half_waits", 1, [out.ctypes.data])
     with pytest.raises(RuntimeError, match="without SYNC"):
         own_kernels.launch("waits_unannounced", 1, [out.ctypes.data])
+    with pytest.raises(RuntimeError, match="never comes"):
+        own_kernels.launch("leaves", 1, [out.ctypes.data])
+    own_kernels.launch("turns", 1, [out.ctypes.data])
+    assert out.any(), "what went wrong before is forgotten"
+
+
+def test_threads_wait_for_each_other_in_every_block(
+    own_kernels: host_kernels.HostKernels,
+) -> None:
+    out = np.zeros((5, 256), np.int64)
+    own_kernels.launch("turns", 5, [out.ctypes.data])
+    block = np.arange(5)[:, None]
+    np.testing.assert_array_equal(out, 3 * block + 3 * np.arange(255, -1, -1))
+    own_kernels.launch("turns", 0, [out.ctypes.data])
+    np.testing.assert_array_equal(out, 3 * block + 3 * np.arange(255, -1, -1))
+
+
+def test_constants_are_defined_in_a_build_of_their_own(
+    own_kernels: host_kernels.HostKernels,
+) -> None:
+    out, told = np.zeros(1, np.int64), []
+    for constants in (None, {"item": 4}, {"item": 12}, {}, {"item": 4}):
+        own_kernels.launch("tells", 1, [out.ctypes.data], constants)
+        told.append(int(out[0]))
+    assert told == [-1, 4, 12, -1, 4]
 
 
 def test_warps_exchange(own_kernels: host_kernels.HostKernels) -> None:
@@ -73,6 +134,15 @@ def test_warps_exchange(own_kernels: host_kernels.HostKernels) -> None:
 def test_another_number_of_arguments_is_an_error(count: int) -> None:
     with pytest.raises(TypeError, match="copy_ranges"):
         launch("copy_ranges", 1, *[integers(0)] * count)
+
+
+def test_a_table_that_disagrees_with_a_kernel_is_an_error(
+    own_kernels: host_kernels.HostKernels,
+) -> None:
+    with pytest.raises(TypeError, match="takes_two has 2 parameters"):
+        own_kernels.launch("takes_two", 1, [0])
+    with pytest.raises(RuntimeError, match="parameters have 64 bits"):
+        own_kernels.launch("narrow", 1, [0])
 
 
 def test_every_source_has_its_kernels_in_the_table() -> None:
@@ -129,8 +199,8 @@ def test_sanitizers_see_what_kernels_read(nbytes: int) -> None:
 def test_kernels_under_sanitizers() -> None:
     """Every test of kernels again, in a process with AddressSanitizer and UBSan."""
     folder = Path(__file__).parent
-    names = ["test_bytes", "test_checksums", "test_elementwise", "test_scatter", "test_blosc_index"]
-    files = [str(folder / f"{name}.py") for name in (*names, "test_scatter_converted")]
+    here = Path(__file__).name
+    files = [str(path) for path in sorted(folder.glob("test_*.py")) if path.name != here]
     options = ["-q", "-x", "-n0", "-p", "no:cacheprovider", "--no-header"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *files],

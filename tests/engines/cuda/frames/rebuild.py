@@ -14,7 +14,7 @@ from gpuzarr.engines.cuda.frames.walk import walk_frames
 from gpuzarr.engines.step_error import StepError
 from gpuzarr.program import DecodeProgram, Decompress, Layout
 from tests.engines.cuda.fake_nvcomp import decode
-from tests.kernels.test_bytes import run_blosclz
+from tests.kernels.test_blosclz import decode as run_blosclz
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
