@@ -192,6 +192,17 @@ def test_integers_are_rounded_once(stored: str, data: st.DataObject | None) -> N
     assert found.tolist() == [nearest_even(Fraction(value), "bfloat16") for value in values]
 
 
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("stored", [">f8", ">i4", ">u4", ">i8", ">u8"])
+def test_byte_order_does_not_change_the_rounding(name: str, stored: str) -> None:
+    dtype = np.dtype(name) if name == "float16" else getattr(ml_dtypes, name)
+    if stored == ">f8":
+        values = np.array([ABOVE_A_TIE, -ABOVE_A_TIE, 1 + 2.0**-3 + 2.0**-50, 0.1], stored)
+    else:
+        values = np.array([2**30 + 2**22 + 1, 2**30 - 2**21 - 1, 257, 3], stored)
+    assert_same(converted(values, dtype), converted(values.astype(stored[1:]), dtype))
+
+
 @pytest.mark.parametrize("dtype", [BFLOAT16, "f2"])
 def test_scaled_values_are_rounded_once_from_float32(dtype: Any) -> None:
     values = np.arange(-2000, 2000, 7, dtype="i2")

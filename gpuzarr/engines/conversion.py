@@ -132,7 +132,7 @@ def convert(values: NDArray[Any], conversion: Conversion) -> NDArray[Any]:
         if _is_integer(result):
             if not _is_integer(values.dtype) and values.dtype.kind != "b":
                 values = _truncate(values, result)
-        elif _is_user_defined(result) and values.dtype in _WIDER_THAN_FLOAT32:
+        elif _is_user_defined(result) and values.dtype.newbyteorder("=") in _WIDER_THAN_FLOAT32:
             values = _round_to_odd(values)
         return values.astype(result)
 
