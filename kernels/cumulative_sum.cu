@@ -1,6 +1,7 @@
 // The delta filter undone: running sums over chunks.
 //
 // source, target: [n] addresses, at any alignment; count: [n] elements. Types are codes of numbers.cuh.
+// Bounds of 4 blocks leave 64 registers a thread: the compiler's own choice is fewer, and spills.
 // Moves: an encoded element read and a decoded one written for each decoded element out.
 #include "numbers.cuh"
 
@@ -10,7 +11,7 @@
 // Integers: a thread block a chunk, a tile of THREADS elements at a time, with the sum so far carried
 // from tile to tile. Sums wrap in 64 bits and are cut to the decoded type, which is the same as
 // wrapping in it. Launch: THREADS threads, n blocks.
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_AT_ONCE)
 sum_integers(const u64 *source, const u64 *target, const i64 *count, i64 n, i64 encoded_type,
              i64 encoded_swap, i64 decoded_type, i64 decoded_swap) {
   __shared__ u64 warp_sums[WARPS];
@@ -57,7 +58,7 @@ __device__ __forceinline__ double added(double a, double b, i64 type) {
 // Floats: sums are rounded one after another, in the decoded type, as NumPy does it, so the order is
 // what it is. A warp does a chunk: its threads load together, and pass through the sums one by one.
 // Launch: THREADS threads, ceil(n / WARPS) blocks.
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_AT_ONCE)
 sum_floats(const u64 *source, const u64 *target, const i64 *count, i64 n, i64 encoded_type,
            i64 encoded_swap, i64 decoded_type, i64 decoded_swap) {
   i64 chunk = (i64)blockIdx.x * WARPS + threadIdx.x / WARP;

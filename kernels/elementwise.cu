@@ -3,6 +3,7 @@
 // source, target: [n] addresses of chunks, at any alignment; count: [n] elements; first_block: [n + 1].
 // Types are codes of numbers.cuh, `swap` says whether an element lies in reverse byte order.
 // Launch: THREADS threads, ceil(count / SCATTER_TILE) blocks a chunk.
+// Bounds of 4 blocks leave 64 registers a thread: the compiler's own choice is fewer, and spills.
 // Moves: an encoded element read and a decoded one written for each decoded element out.
 #include "numbers.cuh"
 
@@ -18,7 +19,7 @@ __device__ __forceinline__ Tile find_tile(const i64 *first_block, const i64 *cou
 }
 
 // NumPy's astype between numbers.
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_AT_ONCE)
 cast_elements(const u64 *source, const u64 *target, const i64 *count, const i64 *first_block, i64 n,
               i64 encoded_type, i64 encoded_swap, i64 decoded_type, i64 decoded_swap) {
   Tile tile = find_tile(first_block, count, n);
@@ -34,7 +35,7 @@ EXPORT(cast_elements)
 
 // numcodecs' fixedscaleoffset undone: `stored / scale + offset` in float16, float32 or float64, each
 // operation rounded, then cast.
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_AT_ONCE)
 undo_fixedscaleoffset(const u64 *source, const u64 *target, const i64 *count, const i64 *first_block,
                       i64 n, i64 encoded_type, i64 encoded_swap, i64 decoded_type, i64 decoded_swap,
                       i64 arithmetic_type, i64 scale_bits, i64 offset_bits) {
@@ -96,7 +97,7 @@ __device__ __forceinline__ i32 undo_integer(i64 stored, i64 scale, i64 offset, i
 }
 
 // chunk: [n] rows of `status`. Floats (f4, f8): `stored / scale + offset` in the type.
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_AT_ONCE)
 undo_scale_offset(const u64 *source, const u64 *target, const i64 *count, const i64 *first_block,
                   i64 n, i64 type, i64 encoded_swap, i64 decoded_swap, i64 scale, i64 offset, i64 low,
                   i64 high, const i64 *chunk, i32 *status) {

@@ -37,6 +37,11 @@ __device__ __forceinline__ i64 nbytes_of(i64 type) {
   }
 }
 
+// Bytes of the words that a number consists of.
+__device__ __forceinline__ i64 component_of(i64 type) {
+  return is_complex(type) ? nbytes_of(type) / 2 : nbytes_of(type);
+}
+
 // ------------------------------------------------------------------------------ words of memory
 
 __device__ __forceinline__ u64 swapped(u64 word, i64 nbytes) {
@@ -151,7 +156,8 @@ __device__ __forceinline__ u64 rounded(double value, Format format) {
   if (exponent == 0x7ff) {
     i32 fraction_bits = format.precision - 1;
     u64 special = ((1ull << format.exponent) - 1) << fraction_bits;
-    if (fraction) special |= 1ull << (fraction_bits - 1) | fraction >> (52 - fraction_bits);
+    u64 payload = fraction >> (52 - fraction_bits);
+    if (fraction) special |= payload ? payload : 1;  // no NaN becomes an infinity
     return special | (u64)negative << (fraction_bits + format.exponent);
   }
   if (exponent == 0) return rounded(negative, fraction, -1074, format);
@@ -173,35 +179,42 @@ __device__ __forceinline__ double to_f2(double value) {
 
 // ------------------------------------------------------------------------- loading and storing
 
-// The number at a place. table: [256] float32 for types that it explains.
-__device__ __forceinline__ Number load_number(const u8 *place, i64 type, bool swap, u64 table) {
+// The number that words in native byte order mean: its one, or a complex number's two.
+// table: [256] float32 for types that it explains.
+__device__ __forceinline__ Number number_of(u64 word, u64 second, i64 type, u64 table) {
   Number number = {0, 0.0, 0.0};
-  i64 nbytes = nbytes_of(type);
   switch (type) {
-    case TYPE_I1: number.integer = (signed char)*place; break;
-    case TYPE_I2: number.integer = (short)load_word(place, 2, swap); break;
-    case TYPE_I4: number.integer = (i32)load_word(place, 4, swap); break;
-    case TYPE_B1: number.integer = *place != 0; break;
+    case TYPE_I1: number.integer = (signed char)word; break;
+    case TYPE_I2: number.integer = (short)word; break;
+    case TYPE_I4: number.integer = (i32)word; break;
+    case TYPE_B1: number.integer = word != 0; break;
     case TYPE_U1: case TYPE_U2: case TYPE_U4: case TYPE_I8: case TYPE_U8:
-      number.integer = (i64)load_word(place, nbytes, swap);
+      number.integer = (i64)word;
       break;
     case TYPE_F2: case TYPE_F4: case TYPE_BFLOAT16:
-      number.real = widened(load_word(place, nbytes, swap), format_of(type));
+      number.real = widened(word, format_of(type));
       break;
-    case TYPE_F8: number.real = __longlong_as_double((i64)load_word(place, 8, swap)); break;
+    case TYPE_F8: number.real = __longlong_as_double((i64)word); break;
     case TYPE_C8:
-      number.real = widened(load_word(place, 4, swap), {24, 8});
-      number.imaginary = widened(load_word(place + 4, 4, swap), {24, 8});
+      number.real = widened(word, {24, 8});
+      number.imaginary = widened(second, {24, 8});
       break;
     case TYPE_C16:
-      number.real = __longlong_as_double((i64)load_word(place, 8, swap));
-      number.imaginary = __longlong_as_double((i64)load_word(place + 8, 8, swap));
+      number.real = __longlong_as_double((i64)word);
+      number.imaginary = __longlong_as_double((i64)second);
       break;
     default:
-      number.real = widened(load_word(bytes_at(table) + 4 * (u64)*place, 4, false), {24, 8});
+      number.real = widened(load_word(bytes_at(table) + 4 * word, 4, false), {24, 8});
       if (type == TYPE_INTEGER_TABLE8) number.integer = (i64)number.real;
   }
   return number;
+}
+
+// The number at a place.
+__device__ __forceinline__ Number load_number(const u8 *place, i64 type, bool swap, u64 table) {
+  i64 nbytes = component_of(type);
+  u64 second = is_complex(type) ? load_word(place + nbytes, nbytes, swap) : 0;
+  return number_of(load_word(place, nbytes, swap), second, type, table);
 }
 
 __device__ __forceinline__ double real_of(const Number &number, i64 type) {
@@ -211,29 +224,48 @@ __device__ __forceinline__ double real_of(const Number &number, i64 type) {
 }
 
 // A float as an integer of C on x86-64, where NumPy's casts come from: towards zero, and the least
-// integer for what does not fit; types of fewer than 32 bits are cut from one of 32.
+// integer for what does not fit (u8: zero for what is too large); types of fewer than 32 bits are cut
+// from one of 32. Only u4 of what it does not hold may differ: NumPy's own answer depends on how many
+// elements it casts at once.
 __device__ __forceinline__ i64 cut_to_integer(double value, i64 type) {
   const double two_31 = 2147483648.0, two_63 = 9223372036854775808.0;
   bool fits_64 = value >= -two_63 && value < two_63;
   if (type == TYPE_U8) {
     if (fits_64) return (i64)value;
-    if (value >= two_63 && value < 2 * two_63) return (i64)((u64)(i64)(value - two_63) ^ 1ull << 63);
-    return (i64)(1ull << 63);
+    if (!(value >= two_63)) return (i64)(1ull << 63);
+    return value < 2 * two_63 ? (i64)((u64)(i64)(value - two_63) ^ 1ull << 63) : 0;
   }
   if (type == TYPE_I8 || type == TYPE_U4) return fits_64 ? (i64)value : (i64)(1ull << 63);
   bool fits_32 = value > -two_31 - 1 && value < two_31;
   return fits_32 ? (i64)(i32)value : -(i64)two_31;
 }
 
+// Which NaN a cast makes of one: instructions make it quiet, which is so between float32 (bfloat16) and
+// float64; ml_dtypes forgets all but the sign; anything else keeps the bits there is room for.
+__device__ __forceinline__ double cast_nan(double value, i64 from, i64 type) {
+  u64 bits = (u64)__double_as_longlong(value);
+  const u64 quiet = 1ull << 51, special = 0x7ffull << 52;
+  if ((bits & special) != special || !(bits << 12)) return value;
+  bool from_double = from == TYPE_F8 || from == TYPE_C16;
+  bool to_double = type == TYPE_F8 || type == TYPE_C16;
+  if (type == TYPE_BFLOAT16 || (type == TYPE_F2 && from == TYPE_BFLOAT16)) {
+    bits = (bits & (1ull << 63 | special)) | quiet;
+  } else if (from_double != to_double && from != TYPE_F2 && type != TYPE_F2) {
+    bits |= quiet;
+  }
+  return __longlong_as_double((i64)bits);
+}
+
 // Store a number of one type as another, as NumPy casts.
 __device__ __forceinline__ void store_number(u8 *place, const Number &number, i64 from, i64 type,
                                              bool swap) {
   bool from_integer = is_integer(from);
-  double real = real_of(number, from);
+  double real = real_of(number, from), imaginary = number.imaginary;
+  if (!from_integer) real = cast_nan(real, from, type), imaginary = cast_nan(imaginary, from, type);
   i64 nbytes = nbytes_of(type);
   switch (type) {
     case TYPE_B1:
-      *place = from_integer ? number.integer != 0 : (real != 0 || number.imaginary != 0);
+      *place = from_integer ? number.integer != 0 : (real != 0 || imaginary != 0);
       return;
     case TYPE_F2:
       // NumPy goes from integers to float16 by way of float32.
@@ -245,12 +277,12 @@ __device__ __forceinline__ void store_number(u8 *place, const Number &number, i6
       u64 bits = from_integer ? rounded_integer(number.integer, is_unsigned(from), format)
                               : rounded(real, format);
       store_word(place, bits, type == TYPE_C8 ? 4 : nbytes, swap);
-      if (type == TYPE_C8) store_word(place + 4, rounded(number.imaginary, format), 4, swap);
+      if (type == TYPE_C8) store_word(place + 4, rounded(imaginary, format), 4, swap);
       return;
     }
     case TYPE_F8: case TYPE_C16:
       store_word(place, (u64)__double_as_longlong(real), 8, swap);
-      if (type == TYPE_C16) store_word(place + 8, (u64)__double_as_longlong(number.imaginary), 8, swap);
+      if (type == TYPE_C16) store_word(place + 8, (u64)__double_as_longlong(imaginary), 8, swap);
       return;
     default:
       store_word(place, (u64)(from_integer ? number.integer : cut_to_integer(real, type)), nbytes,

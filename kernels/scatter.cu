@@ -5,9 +5,11 @@
 // chunk_address, _nbytes, _typesize, _block: [chunks] where each decoded chunk lies, how many bytes
 // it has, and the byte shuffle that is still to be undone: element size (0: none) and block size.
 // An element of a stored chunk has `pitch` bytes, of which `item` bytes from byte `field` on are read;
-// the bytes of its components of `swap` bytes are reversed (0: none are).
+// the bytes of its components of `swap` bytes are reversed (0: none are). Outputs lie apart from all
+// these tables: so they are read through the cache for what does not change (__restrict__).
 //
 // Launch: THREADS threads, ceil(elements / SCATTER_TILE) blocks a piece; scatter_rows: see there.
+// Bounds of 4 blocks leave 64 registers a thread: the compiler's own choice is fewer, and spills.
 // Moves: item bytes read and item bytes written for each item bytes out; where an element is alone in
 // its sector (steps, transposes) a sector of 32 bytes each.
 #include "numbers.cuh"
@@ -44,41 +46,87 @@
 #define HAS_OFFSET has_offset
 #endif
 
-// Where a byte of a chunk lies while its blocks are shuffled.
-__device__ __forceinline__ i64 shuffled_place(i64 byte, i64 nbytes, i64 typesize, i64 block) {
-  i64 begin = byte / block * block, inside = byte - begin;
-  i64 length = nbytes - begin < block ? nbytes - begin : block;
-  i64 count = length / typesize, element = inside / typesize;
-  return element < count ? begin + (inside - element * typesize) * count + element : byte;
+// Bytes of the words in which an element is moved: its components where these are reversed, else the
+// widest that it consists of; single bytes where components are no words.
+__device__ __forceinline__ i64 word_of(i64 item, i64 swap) {
+  if (swap > 1) return swap == 2 || swap == 4 || swap == 8 ? swap : 1;
+  return item % 8 == 0 ? 8 : item % 4 == 0 ? 4 : item % 2 == 0 ? 2 : 1;
+}
+
+// Where in an element the word comes from that goes to byte `at`; the bytes inside words are `swapped`.
+__device__ __forceinline__ i64 origin_of(i64 at, i64 word, i64 swap) {
+  return swap > word ? at / swap * swap + (swap - 1 - at % swap) : at;
 }
 
 // Copy the bytes of one element that lie together, some of them in reverse.
 __device__ __forceinline__ void copy_item(u8 *target, const u8 *source, i64 item, i64 swap) {
   if (item == 16 && swap <= 1 && is_aligned(source, 16) && is_aligned(target, 16)) {
     *reinterpret_cast<uint4 *>(target) = *reinterpret_cast<const uint4 *>(source);
-  } else if (item == 1 || ((item == 2 || item == 4 || item == 8) && (swap <= 1 || swap == item))) {
-    store_word(target, load_word(source, item, swap > 1), item, false);
-  } else if (swap > 1) {
-    for (i64 at = 0; at < item; at += swap) {
-      for (i64 i = 0; i < swap; i++) target[at + i] = source[at + swap - 1 - i];
-    }
-  } else {
-    for (i64 i = 0; i < item; i++) target[i] = source[i];
+    return;
+  }
+  i64 word = word_of(item, swap);
+  for (i64 at = 0; at < item; at += word) {
+    u64 bits = load_word(source + origin_of(at, word, swap), word, swap > 1);
+    store_word(target + at, bits, word, false);
   }
 }
 
+// A chunk whose bytes are shuffled, each block of it on its own: byte j of the block's element i lies
+// at j * count + i; bytes behind the block's last whole element stay in place.
+struct Shuffled {
+  const u8 *bytes;
+  i64 nbytes, typesize, block;
+  bool whole;  // elements are those of the shuffle, no block cuts one, and 32 bits count them
+};
+
+__device__ __forceinline__ Shuffled shuffled_chunk(const u8 *bytes, i64 nbytes, i64 typesize, i64 block,
+                                                   i64 pitch) {
+  bool whole = typesize == pitch && block >= pitch && block % pitch == 0;
+  return {bytes, nbytes, typesize, block, whole && nbytes < 1ll << 31 && block < 1ll << 31};
+}
+
+// The byte at a place of a chunk, counted as if it were not shuffled.
+__device__ __forceinline__ u8 shuffled_byte(const Shuffled &chunk, i64 byte) {
+  i64 begin = byte / chunk.block * chunk.block, inside = byte - begin;
+  i64 length = chunk.nbytes - begin < chunk.block ? chunk.nbytes - begin : chunk.block;
+  i64 count = length / chunk.typesize, element = inside / chunk.typesize;
+  if (element >= count) return chunk.bytes[byte];
+  return chunk.bytes[begin + (inside - element * chunk.typesize) * count + element];
+}
+
+// The word at byte `at` of an element of a shuffled chunk.
+__device__ __forceinline__ u64 gather_word(const Shuffled &chunk, i64 element, i64 pitch, i64 at,
+                                           i64 nbytes, bool swap) {
+  u64 word = 0;
+  if (chunk.whole) {
+    // Where the element is in its block is the same for all its bytes.
+    u32 per_block = (u32)chunk.block / (u32)pitch, all = (u32)chunk.nbytes / (u32)pitch;
+    u32 before = (u32)element / per_block * per_block;  // elements of the blocks before
+    u32 count = all - before < per_block ? all - before : per_block;
+    const u8 *plane = chunk.bytes + (u64)before * (u64)pitch + ((u32)element - before);
+    for (i64 i = 0; i < nbytes; i++) word |= (u64)plane[(u64)(at + i) * count] << (8 * i);
+  } else {
+    for (i64 i = 0; i < nbytes; i++) {
+      word |= (u64)shuffled_byte(chunk, element * pitch + at + i) << (8 * i);
+    }
+  }
+  return swap ? swapped(word, nbytes) : word;
+}
+
 // Gather the bytes of one element of a shuffled chunk.
-__device__ __forceinline__ void gather_item(u8 *target, const u8 *chunk, i64 first, i64 item, i64 swap,
-                                            i64 nbytes, i64 typesize, i64 block) {
-  for (i64 i = 0; i < item; i++) {
-    i64 to = swap > 1 ? i / swap * swap + (swap - 1 - i % swap) : i;
-    target[to] = chunk[shuffled_place(first + i, nbytes, typesize, block)];
+__device__ __forceinline__ void gather_item(u8 *target, const Shuffled &chunk, i64 element, i64 pitch,
+                                            i64 field, i64 item, i64 swap) {
+  i64 word = word_of(item, swap);
+  for (i64 at = 0; at < item; at += word) {
+    i64 from = field + origin_of(at, word, swap);
+    store_word(target + at, gather_word(chunk, element, pitch, from, word, swap > 1), word, false);
   }
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-scatter_items(const i64 *pieces, const i64 *first_block, i64 npieces, i64 naxes, i64 lists,
-              const i64 *list_source, const i64 *list_target, const u64 *chunk_address,
+scatter_items(const i64 *__restrict__ pieces, const i64 *__restrict__ first_block, i64 npieces,
+              i64 naxes, i64 lists, const i64 *__restrict__ list_source,
+              const i64 *__restrict__ list_target, const u64 *chunk_address,
               const i64 *chunk_nbytes, const i64 *chunk_typesize, const i64 *chunk_block, i64 pitch,
               i64 field, i64 item, i64 swap, i64 shuffled) {
   i64 piece = find_item(first_block, npieces, blockIdx.x);
@@ -88,15 +136,17 @@ scatter_items(const i64 *pieces, const i64 *first_block, i64 npieces, i64 naxes,
   i64 end = first + SCATTER_TILE < count ? first + SCATTER_TILE : count;
   const u8 *chunk = bytes_at(chunk_address[row[0]]);
   i64 typesize = SHUFFLED ? chunk_typesize[row[0]] : 0;
+  Shuffled shuffle = {};
+  if (typesize) {
+    shuffle = shuffled_chunk(chunk, chunk_nbytes[row[0]], typesize, chunk_block[row[0]], PITCH);
+  }
   for (i64 i = first + threadIdx.x; i < end; i += THREADS) {
     Place place = place_of(row, NAXES, LISTS, list_source, list_target, i, count);
-    i64 byte = place.element * PITCH + FIELD;
     u8 *target = writable_at(place.target);
     if (typesize) {
-      gather_item(target, chunk, byte, ITEM, SWAP, chunk_nbytes[row[0]], typesize,
-                  chunk_block[row[0]]);
+      gather_item(target, shuffle, place.element, PITCH, FIELD, ITEM, SWAP);
     } else {
-      copy_item(target, chunk + byte, ITEM, SWAP);
+      copy_item(target, chunk + place.element * PITCH + FIELD, ITEM, SWAP);
     }
   }
   (void)naxes, (void)lists, (void)pitch, (void)field, (void)item, (void)swap, (void)shuffled;
@@ -153,9 +203,10 @@ __device__ __forceinline__ bool convert_number(u8 *target, Number number, i64 so
   return true;
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
-scatter_converted(const i64 *pieces, const i64 *first_block, i64 npieces, i64 naxes, i64 lists,
-                  const i64 *list_source, const i64 *list_target, const u64 *chunk_address,
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_AT_ONCE)
+scatter_converted(const i64 *__restrict__ pieces, const i64 *__restrict__ first_block, i64 npieces,
+                  i64 naxes, i64 lists, const i64 *__restrict__ list_source,
+                  const i64 *__restrict__ list_target, const u64 *chunk_address,
                   const i64 *chunk_nbytes, const i64 *chunk_typesize, const i64 *chunk_block,
                   i64 pitch, i64 field, i64 item, i64 swap, i64 shuffled, i64 source_type,
                   i64 result_type, i64 arithmetic, i64 has_scale, i64 scale, i64 has_offset,
@@ -167,16 +218,24 @@ scatter_converted(const i64 *pieces, const i64 *first_block, i64 npieces, i64 na
   i64 end = first + SCATTER_TILE < count ? first + SCATTER_TILE : count;
   const u8 *chunk = bytes_at(chunk_address[row[0]]);
   i64 typesize = SHUFFLED ? chunk_typesize[row[0]] : 0;
+  i64 word = component_of(SOURCE_TYPE);
+  Shuffled shuffle = {};
+  if (typesize) {
+    shuffle = shuffled_chunk(chunk, chunk_nbytes[row[0]], typesize, chunk_block[row[0]], PITCH);
+  }
   for (i64 i = first + threadIdx.x; i < end; i += THREADS) {
     Place place = place_of(row, NAXES, LISTS, list_source, list_target, i, count);
-    i64 byte = place.element * PITCH + FIELD;
-    __align__(16) u8 bytes[16];
-    const u8 *source = chunk + byte;
+    Number number;
     if (typesize) {
-      gather_item(bytes, chunk, byte, ITEM, 0, chunk_nbytes[row[0]], typesize, chunk_block[row[0]]);
-      source = bytes;
+      u64 one = gather_word(shuffle, place.element, PITCH, FIELD, word, SWAP > 1), second = 0;
+      if (is_complex(SOURCE_TYPE)) {
+        second = gather_word(shuffle, place.element, PITCH, FIELD + word, word, SWAP > 1);
+      }
+      number = number_of(one, second, SOURCE_TYPE, table);
+    } else {
+      const u8 *source = chunk + place.element * PITCH + FIELD;
+      number = load_number(source, SOURCE_TYPE, SWAP > 1, table);
     }
-    Number number = load_number(source, SOURCE_TYPE, SWAP > 1, table);
     if (!convert_number(writable_at(place.target), number, SOURCE_TYPE, RESULT_TYPE, ARITHMETIC,
                         HAS_SCALE, __longlong_as_double(scale), HAS_OFFSET,
                         __longlong_as_double(offset))) {
@@ -194,9 +253,10 @@ EXPORT(scatter_converted)
 // alike.
 // Launch: THREADS threads; a run of n bytes has (n + 2 * (VECTOR - 1)) / VECTOR slots, a block does
 // ROWS_TILE slots of one piece.
-extern "C" __global__ void __launch_bounds__(THREADS)
-scatter_rows(const i64 *pieces, const i64 *first_block, i64 npieces, i64 naxes, i64 lists,
-             const i64 *list_source, const i64 *list_target, const u64 *chunk_address) {
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_AT_ONCE)
+scatter_rows(const i64 *__restrict__ pieces, const i64 *__restrict__ first_block, i64 npieces,
+             i64 naxes, i64 lists, const i64 *__restrict__ list_source,
+             const i64 *__restrict__ list_target, const u64 *chunk_address) {
   i64 piece = find_item(first_block, npieces, blockIdx.x);
   const i64 *row = pieces + piece * (3 + 3 * NAXES);
   i64 outer = NAXES - 1, run = row[3 + 3 * outer];

@@ -6,9 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as npst
 
 from gpuzarr.engines.cpu import filters
 from gpuzarr.engines.cuda.capability import reason_against, scaling_type
@@ -175,57 +172,6 @@ def test_scale_offset_of_floats(dtype: str) -> None:
     more = (code(dtype), swap(dtype), swap(dtype), 0.3, 1e-3, 0, 0, integers(0), status)
     got = run("undo_scale_offset", [values], dtype, *more)
     assert_same(undone(filters.scale_offset, step, values, dtype), got[0])
-
-
-@pytest.mark.parametrize("decoded", INTEGERS)
-@pytest.mark.parametrize("encoded", INTEGERS)
-def test_sums_of_integers(encoded: str, decoded: str) -> None:
-    step = CumulativeSum(encoded, decoded)
-    if reason_against(step, FakeNvcomp()) is not None:  # NumPy does not sum in the decoded type
-        assert np.promote_types(encoded, decoded) != np.dtype(decoded).newbyteorder("=")
-        return
-    parts = chunks(encoded, (1, 31, 33, THREADS, 2 * THREADS + 5))
-    got = run("sum_integers", parts, decoded, *types(encoded, decoded), blocks="chunks")
-    for part, found in zip(parts, got, strict=True):
-        assert_same(undone(filters.cumulative_sum, step, part, decoded), found)
-
-
-@pytest.mark.parametrize(
-    ("encoded", "decoded"),
-    [
-        *((f, f) for f in FLOATS),
-        ("<f4", "<f8"),
-        ("<i2", "<f4"),
-        ("|u1", "<f2"),
-        ("<f2", ">f4"),
-    ],
-)
-def test_sums_of_floats(encoded: str, decoded: str) -> None:
-    parts = [*chunks(encoded, (1, 31, 33, 500)), np.array([-0.0, -0.0]).astype(encoded)]
-    parts += chunks(encoded, (40,) * 9)
-    got = run("sum_floats", parts, decoded, *types(encoded, decoded), blocks="warps")
-    step = CumulativeSum(encoded, decoded)
-    for part, found in zip(parts, got, strict=True):
-        with np.errstate(all="ignore"):
-            assert_same(undone(filters.cumulative_sum, step, part, decoded), found)
-
-
-@pytest.mark.parametrize("dtype", ["<c8", "<c16", ">c8"])
-def test_sums_of_complex_numbers(dtype: str) -> None:
-    rng = np.random.default_rng(0)
-    values = (rng.normal(size=77) + 1j * rng.normal(size=77)).astype(dtype)
-    got = run("sum_floats", [values], dtype, *types(dtype, dtype), blocks="warps")
-    np.testing.assert_array_equal(
-        got[0], undone(filters.cumulative_sum, CumulativeSum(dtype, dtype), values, dtype)
-    )
-
-
-@given(npst.arrays(np.dtype("<f4"), st.integers(1, 70)))
-def test_sums_of_any_floats(values: np.ndarray) -> None:
-    got = run("sum_floats", [values], "<f4", *types("<f4", "<f4"), blocks="warps")
-    with np.errstate(all="ignore"):
-        expected = undone(filters.cumulative_sum, CumulativeSum("<f4", "<f4"), values, "<f4")
-    np.testing.assert_array_equal(got[0], expected)
 
 
 def test_what_has_no_kernel_is_the_hosts() -> None:

@@ -20,27 +20,17 @@ from gpuzarr.engines.cuda.pieces import (
 from gpuzarr.plan.chunk_table import plan_chunks
 from gpuzarr.plan.grid import grid_axes
 from gpuzarr.plan.selection import normalize_selection
+from tests.kernels.any_pieces import Pieces, any_pieces, shuffled
 from tests.kernels.arguments import addresses, integers, launch, swap, unaligned
 from tests.strategies import any_keys, grids, shapes
 
 DTYPES = ("|u1", "<i2", ">i2", "<f4", ">f4", "<f8", ">c8", "<c16", ">c16", "|V3", "|V24")
 
 
-def shuffled(data: np.ndarray, typesize: int, block: int) -> np.ndarray:
-    """Byte-shuffle blocks of bytes, each on its own."""
-    out = data.copy()
-    for start in range(0, len(data), block):
-        part = data[start : start + block]
-        count = len(part) // typesize
-        planes = part[: count * typesize].reshape(count, typesize).T.reshape(-1)
-        out[start : start + count * typesize] = planes
-    return out
-
-
 @st.composite
 def chunked(draw: st.DrawFn) -> Any:
     """A shape, a grid, an axis order, a key and a dtype."""
-    shape = draw(shapes(max_dims=4, max_side=7))
+    shape = draw(shapes(max_dims=5, max_side=6))
     grid = grid_axes(draw(grids(shape)), shape)
     axes = tuple(draw(st.permutations(range(len(shape)))))
     return shape, grid, axes, draw(any_keys(shape)), np.dtype(draw(st.sampled_from(DTYPES)))
@@ -90,6 +80,130 @@ def test_items(case: Any, data: st.DataObject) -> None:
         )
     got = memory.copy().view(native).reshape(selection.shape)
     assert got.tobytes() == np.ascontiguousarray(expected).tobytes()
+
+
+STRUCTURES = (
+    (np.dtype("<i2"), None),
+    (np.dtype(">u8"), None),
+    (np.dtype(">c16"), None),
+    (np.dtype("V3"), None),
+    (np.dtype("V24"), None),
+    (np.dtype([("a", "u1"), ("b", ">c8"), ("c", "<f8")]), "b"),
+    (np.dtype([("a", "u1"), ("b", ">c8"), ("c", "<f8")]), "c"),
+    (np.dtype([("a", ">i4"), ("b", "<u2"), ("c", "V2")]), "a"),
+    (np.dtype([("a", "V16"), ("b", "V1"), ("c", "V16")]), "c"),
+)
+"""Stored types, and the field that is read."""
+
+
+def scatter_items(
+    pieces: Pieces, stored: np.dtype, name: str | None, typesize: int, block: int, **constants: int
+) -> None:
+    field, offset = (stored, 0) if name is None else stored.fields[name][:2]  # type: ignore[index]
+    columns = pieces.shuffle_columns(typesize, block)
+    launch(
+        "scatter_items",
+        *pieces.arguments(),
+        *columns,
+        *(stored.itemsize, offset, field.itemsize, swap(field), int(typesize > 0)),
+        **constants,
+    )
+
+
+@given(
+    data=st.data(),
+    typed=st.sampled_from(STRUCTURES),
+    typesize=st.sampled_from([0, -1, -1, -1, 1, 2, 3, 7, 8, 255]),
+    block=st.sampled_from([0, 1, 2, 5, 1 << 16]),
+    more=st.sampled_from([0, 0, 1, 3]),
+)
+def test_any_pieces_of_any_chunks(
+    data: st.DataObject,
+    typed: tuple[np.dtype, str | None],
+    typesize: int,
+    block: int,
+    more: int,
+) -> None:
+    """Shuffles by the elements' own size (-1) are undone on a way of their own, where blocks
+    have whole elements: `block` of them, and `more` bytes.
+    """
+    stored, name = typed
+    field = stored if name is None else stored.fields[name][0]  # type: ignore[index]
+    native = field.newbyteorder("=")
+    pieces = data.draw(any_pieces(stored, name, native))
+    typesize = stored.itemsize if typesize < 0 else typesize
+    before = [memory.copy() for memory in pieces.memories]
+    scatter_items(pieces, stored, name, typesize, max(1, block * stored.itemsize + more))
+    for source, result in zip(pieces.sources, pieces.results(), strict=True):
+        assert result.tobytes() == source.astype(native).tobytes()
+    for target, memory, old in zip(pieces.targets, pieces.memories, before, strict=True):
+        target[...] = np.zeros((), native)  # what lies between the elements was left alone
+        assert memory.tobytes() == old.tobytes()
+
+
+@pytest.mark.parametrize("typesize", [0, 48, 5])
+@pytest.mark.parametrize("component", [1, 2, 3, 4, 6, 8, 12, 16, 24, 48])
+def test_components_of_any_size_are_reversed(component: int, typesize: int) -> None:
+    data = np.random.default_rng(0).integers(0, 256, 20 * 48, np.uint8)
+    chunk = unaligned(shuffled(data, typesize, 96) if typesize else data, 8)
+    out = unaligned(np.zeros(len(data), np.uint8), 8)
+    none = integers(0)
+    launch(
+        "scatter_items",
+        1,
+        *(integers(0, 0, out.ctypes.data, 20, 1, 48), integers(0, 1), 1, 1, 0, none, none),
+        *(addresses([chunk]), integers(len(chunk)), integers(typesize), integers(96)),
+        *(48, 0, 48, component, int(typesize > 0)),
+    )
+    np.testing.assert_array_equal(out, data.reshape(-1, component)[:, ::-1].reshape(-1))
+
+
+@pytest.mark.parametrize("naxes", [0, 9, 33, 64])
+def test_any_number_of_axes(naxes: int) -> None:
+    """Axes of two places are the outermost, the innermost, and a list in the middle."""
+    twice = {0, naxes // 2, naxes - 1} if naxes else set()
+    shape = tuple(2 if a in twice else 1 for a in range(naxes))
+    array = np.arange(2 ** len(twice), dtype="<u4")
+    out = np.zeros(array.shape, "<u4")
+    row, step = [0, 0, out.ctypes.data], len(array)
+    listed = naxes // 2 if naxes else -1
+    tables = integers(0)
+    for a, extent in enumerate(shape):
+        step //= extent
+        row += [extent, 0 if a == listed else step, 4 * step]
+        if a == listed:
+            tables = integers(0, step)
+    launch(
+        "scatter_items",
+        1,
+        *(integers(row), integers(0, 1), 1, naxes, 1 << listed if naxes else 0),
+        *(tables, 4 * tables, addresses([array])),
+        *[integers(0)] * 3,
+        *(4, 0, 4, 0, 0),
+    )
+    np.testing.assert_array_equal(out, array)
+
+
+@pytest.mark.parametrize("typesize", [0, 4, 2])
+@pytest.mark.parametrize("lists", [0, 2])
+def test_kernels_for_constants_do_the_same(typesize: int, lists: int) -> None:
+    stored = np.dtype([("a", ">i4")])
+    rng = np.random.default_rng(1)
+    chunk = unaligned(rng.integers(0, 256, 4 * 11 * 13 * 17, np.uint8), 4)
+    array = chunk.view(">i4").reshape(11, 13, 17)
+    chosen = [5, 1, 1, 12] if lists else list(range(0, 13, 3))
+    source = array[:, chosen, ::-2].copy()
+    memory = unaligned(np.zeros(source.nbytes, np.uint8), 4)
+    out = memory.view("<i4").reshape(source.shape)
+    row = [0, 16, out.ctypes.data, 11, 13 * 17, out.strides[0], len(chosen)]
+    row += [0, 0] if lists else [3 * 17, out.strides[1]]
+    pieces = Pieces(3, lists, [[*row, 9, -2, 4]], [17 * k for k in chosen])
+    pieces.list_target = [out.strides[1] * k for k in range(len(chosen))]
+    pieces.chunks, pieces.sources = [chunk], [source]
+    constants = {"naxes": 3, "lists": lists, "pitch": 4, "field": 0, "item": 4, "swap": 4}
+    shuffles = {"shuffled": int(typesize > 0)}
+    scatter_items(pieces, stored, "a", typesize, 40, **constants, **shuffles)
+    np.testing.assert_array_equal(out, source)
 
 
 @pytest.mark.parametrize("field", [0, 2, 6])
@@ -175,6 +289,27 @@ def test_rows(runs: list[tuple[int, int]], source_shift: int, target_shift: int,
         got = target.reshape(count, length + gap)
         np.testing.assert_array_equal(got[:, :length], source.reshape(count, -1)[:, :length])
         assert not got[:, length:].any()
+
+
+@pytest.mark.parametrize("run", [1, 15, 16, 17, 33, 64])
+def test_rows_of_every_alignment(run: int) -> None:
+    """A piece for every alignment of source and target, all of them in one launch."""
+    data = np.arange(200, dtype=np.uint8)
+    sources = [unaligned(data, shift) for shift in range(16)]
+    targets, rows = [], []
+    for number, shift in np.ndindex(16, 16):
+        target = unaligned(np.zeros(2 * run + 5, np.uint8), shift)
+        row = [number, 70, target.ctypes.data + run + 5]
+        rows.append([*row, 2, -70, -(run + 5), run, 1, 1])  # both steps backwards
+        targets.append(target)
+    slots = (run + 2 * (VECTOR - 1)) // VECTOR
+    edges = first_blocks(np.full(len(rows), 2 * slots), ROWS_TILE)
+    none = integers(0)
+    tables = (integers(rows), edges, len(rows), 2, 0, none, none, addresses(sources))
+    launch("scatter_rows", int(edges[-1]), *tables)
+    expected = np.concatenate([data[:run], np.zeros(5, np.uint8), data[70 : 70 + run]])
+    for target in targets:
+        np.testing.assert_array_equal(target, expected)
 
 
 @given(case=chunked(), item=st.sampled_from([1, 2, 3, 4, 8, 16]), shift=st.integers(0, 5))

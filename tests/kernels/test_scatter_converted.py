@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as npst
 from gpuzarr.engines.conversion import convert, make_conversion
 from gpuzarr.engines.cuda.kernels import STATUS, TYPES
 from gpuzarr.engines.cuda.transfer import _values_of_bytes, find_transfer
+from tests.kernels.any_pieces import any_pieces
 from tests.kernels.arguments import integers, launch, unaligned
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -112,7 +113,7 @@ def test_every_type_to_every_other(stored: Any, result: Any) -> None:
         check(special(np.dtype(stored)), np.dtype(result), None, None)
 
 
-@pytest.mark.parametrize("result", [*NUMBERS[1:], *COMPLEX], ids=str)
+@pytest.mark.parametrize("result", [*NUMBERS, *COMPLEX], ids=str)
 @pytest.mark.parametrize("stored", NUMBERS, ids=str)
 def test_scaled(stored: Any, result: Any) -> None:
     check(special(np.dtype(stored)), np.dtype(result), 0.1, -3.7)
@@ -180,3 +181,93 @@ def test_unaligned_places(stored: str, shift: int) -> None:
     native = values.dtype.newbyteorder("=")
     expected = convert(values, make_conversion(native, dtype=got.dtype, scale=2.0, offset=1.0))
     np.testing.assert_array_equal(got, expected)
+
+
+FIELDS = {"a": "u1", "f": ">f4", "c": "<c16", "i": "<i2", "d": ">f8"}
+STRUCTURE = np.dtype(list(FIELDS.items()))
+
+
+@given(
+    data=st.data(),
+    stored=st.sampled_from(["<i2", ">u4", "<i8", "<f2", ">f4", ">f8", ">c8", "<c16", *FIELDS]),
+    result=st.sampled_from(["f4", "f8", "c8", "c16", "?", BFLOAT16]),
+    factors=st.sampled_from([(None, None), (0.1, None), (None, 3.0), (-2.5, 1e-3)]),
+    typesize=st.sampled_from([0, -1, 2, 3]),
+    block=st.sampled_from([1, 3, 7, 1 << 12]),
+)
+def test_any_pieces_of_any_chunks(
+    data: st.DataObject,
+    stored: str,
+    result: Any,
+    factors: tuple[float | None, float | None],
+    typesize: int,
+    block: int,
+) -> None:
+    """Shuffled by their own size (-1), by another one, or not (0)."""
+    name = stored if stored in FIELDS else None
+    whole = STRUCTURE if name else np.dtype(stored)
+    native = (STRUCTURE[name] if name else whole).newbyteorder("=")
+    result = np.dtype(result)
+    if native == result or (native.kind == "c" and result.kind != "c"):
+        return
+    pieces = data.draw(any_pieces(whole, name, result))
+    conversion = make_conversion(
+        whole, dtype=result, scale=factors[0], offset=factors[1], field=name
+    )
+    how = find_transfer(whole, conversion)
+    assert how.converted is not None
+    typesize = whole.itemsize if typesize < 0 else typesize
+    columns = pieces.shuffle_columns(typesize, block * whole.itemsize if block > 1 else 5)
+    status = np.zeros(len(pieces.rows), np.int32)
+    launch(
+        "scatter_converted",
+        *(*pieces.arguments(), *columns),
+        *(how.pitch, how.field, how.item, how.swap, int(typesize > 0)),
+        *(TYPES[how.converted.source], TYPES[how.converted.result], how.converted.arithmetic),
+        *(factors[0] is not None, factors[0] or 0.0, factors[1] is not None, factors[1] or 0.0),
+        *(0, status),
+    )
+    assert not status.any()
+    for source, found in zip(pieces.sources, pieces.results(), strict=True):
+        assert_bits(convert(source.astype(native), conversion), found, stored)
+
+
+@pytest.mark.parametrize("shuffle", [0, 1])
+@pytest.mark.parametrize(
+    ("stored", "result", "scale"), [("<i2", "f4", 0.5), (">f4", "i2", None), ("<c8", "c16", None)]
+)
+def test_kernels_for_constants_do_the_same(
+    stored: str, result: str, scale: float | None, shuffle: int
+) -> None:
+    dtype, out = np.dtype(stored), np.zeros((5, 7, 11), result)
+    array = np.arange(-200, 5 * 7 * 11 * 2 - 200).astype(dtype).reshape(5, 7, 22)
+    conversion = make_conversion(dtype.newbyteorder("="), dtype=out.dtype, scale=scale)
+    how = find_transfer(dtype, conversion)
+    assert how.converted is not None
+    words = array.view(np.uint8).reshape(-1, dtype.itemsize)
+    chunk = unaligned(words.T.copy() if shuffle else words, 8)
+    row = [0, 0, out.ctypes.data, 5, 7 * 22, out.strides[0], 7, 22, out.strides[1]]
+    row += [11, 2, out.strides[2]]
+    places = {"naxes": 3, "lists": 0, "pitch": how.pitch, "field": 0, "item": how.item}
+    places |= {"swap": how.swap, "shuffled": shuffle}
+    values = {
+        "source_type": TYPES[how.converted.source],
+        "result_type": TYPES[how.converted.result],
+        "arithmetic": how.converted.arithmetic,
+        "has_scale": int(scale is not None),
+        "has_offset": 0,
+    }
+    status, none, size = np.zeros(1, np.int32), integers(0), len(chunk)
+    launch(
+        "scatter_converted",
+        1,
+        *(integers(row), integers(0, 1), 1, 3, 0, none, none, integers(chunk.ctypes.data)),
+        *(integers(size), integers(dtype.itemsize), integers(size)),
+        *(how.pitch, 0, how.item, how.swap, shuffle, *list(values.values())[:4]),
+        *(scale or 0.0, 0, 0.0, 0, status),
+        **places,
+        **values,
+    )
+    assert not status.any()
+    expected = convert(array[..., ::2].astype(dtype.newbyteorder("=")), conversion)
+    assert_bits(expected, out, stored)
