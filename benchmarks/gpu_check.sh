@@ -4,22 +4,26 @@
 #   gpu_check.sh wheels     on a machine with a package index: what the GPU machine needs, in .gpu-wheels/
 #   gpu_check.sh setup      on the GPU machine, offline: an environment in .venv-gpu/, and what it is
 #   gpu_check.sh test       the tests marked `gpu`, where a skip is a failure
-#   gpu_check.sh sanitize   a subset under compute-sanitizer
+#   gpu_check.sh sanitize   a subset under compute-sanitizer, tool by tool
 #   gpu_check.sh bench      throughput, with the ceilings of the machine beside it
 #
-# The GPU machine has Python 3.12 or newer with CuPy and NumPy. Results go to $OUT (default
-# benchmarks/results/latest) as they come, seven files at most.
+# `wheels` runs in an environment with the `test` extra. The GPU machine has Python 3.12 with CuPy and
+# NumPy, which GPU_PYTHON names (default: python3). Results go to $OUT (default
+# benchmarks/results/latest) as they come, seven files at most; a stage that is cut off keeps what it
+# had. `benchmarks/observations.py` makes tables of observations.json.
 
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 
-out="${OUT:-benchmarks/results/latest}"
 wheels=.gpu-wheels
 venv=.venv-gpu
+most_mib=60
 python="${GPU_PYTHON:-python3}"
-mkdir -p "$out"
-export GPUZARR_OBSERVATIONS="$PWD/$out/observations.json" PYTHONPATH="$PWD" PYTHONUNBUFFERED=1
-case "$out" in /*) GPUZARR_OBSERVATIONS="$out/observations.json" ;; esac
+mkdir -p "${OUT:-benchmarks/results/latest}"
+out="$(cd "${OUT:-benchmarks/results/latest}" && pwd)" || exit 2
+export GPUZARR_OBSERVATIONS="$out/observations.json" PYTHONPATH="$PWD" PYTHONUNBUFFERED=1
+
+# ------------------------------------------------------------------------- wheels and setup
 
 # Not needed there: what CuPy brings, and what only other tests use.
 packages=(
@@ -39,69 +43,146 @@ make_wheels() {
   "$python" -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 \
     --implementation cp "${platforms[@]}" -d "$wheels" "${packages[@]}" || return 1
   "$python" -m tests.conformance.corpus "$wheels/corpus" || return 1
-  tar -czf "$wheels/corpus.tar.gz" -C "$wheels" corpus && rm -r "$wheels/corpus"
-  git rev-parse --short HEAD >"$wheels/commit"
-  du -sh "$wheels"
+  tar -czf "$wheels/corpus.tar.gz" -C "$wheels" corpus && rm -r "$wheels/corpus" || return 1
+  git describe --always --dirty=+ --abbrev=10 '--exclude=*' >"$wheels/commit" || return 1
+  local mib
+  mib=$(du -sm --apparent-size "$wheels" | cut -f1)
+  echo "$wheels: $mib MiB in $(find "$wheels" -type f | wc -l) files"
+  [ "$mib" -le "$most_mib" ] || { echo "that is over $most_mib MiB" >&2; return 1; }
 }
 
-# The environment sees the machine's own packages; gpuzarr itself is used from the checkout.
+# The environment sees the packages of the interpreter that it is made with, also where that is in
+# an environment of its own; gpuzarr itself is used from the checkout.
 make_environment() {
-  "$python" -m venv --system-site-packages "$venv" || return 1
-  "$venv/bin/python" -m pip install --quiet --no-index --no-deps --find-links "$wheels" \
-    "$wheels"/*.whl || return 1
+  rm -rf "$venv"
+  "$python" -m venv --system-site-packages --without-pip "$venv" || return 1
+  "$python" - "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" <<'EOF' || return 1
+import site, sys
+with open(sys.argv[1] + "/outer.pth", "w") as file:
+    file.writelines(f"import site; site.addsitedir({place!r})\n" for place in site.getsitepackages())
+EOF
+  "$python" -m pip --python "$venv/bin/python" install --quiet --no-index --no-deps \
+    --ignore-installed --no-warn-script-location "$wheels"/*.whl || return 1
+  rm -rf "$wheels/corpus"
   tar -xzf "$wheels/corpus.tar.gz" -C "$wheels" || return 1
-  "$venv/bin/python" benchmarks/gpu.py --describe --json "$out/machine.json"
+  timeout -k 10 120 "$venv/bin/python" benchmarks/gpu.py --describe --json "$out/setup.json"
 }
+
+# A stage may be the first on its machine.
+need_environment() {
+  [ -x "$venv/bin/python" ] && [ -d "$wheels/corpus" ] || make_environment >"$out/.setup" 2>&1 || {
+    cat "$out/.setup"
+    return 1
+  }
+  rm -f "$out/.setup"
+}
+
+# limited SECONDS COMMAND...: interrupted in good time, so that it can still write its results.
+limited() {
+  timeout -s INT -k 25 "$1" env --default-signal=INT "${@:2}"
+}
+
+# -------------------------------------------------------------------------------------- test
 
 run_tests() {
+  need_environment || return 1
   export GPUZARR_REQUIRE_GPU=1 GPUZARR_CORPUS="$PWD/$wheels/corpus"
-  timeout 520 "$venv/bin/python" -m pytest -m gpu -n 4 -q -p no:cacheprovider --maxfail=200 \
-    --junit-xml="$out/tests.xml" tests/gpu tests/engines/cuda tests/conformance/test_cuda.py 2>&1 | tail -n 400 >"$out/tests.txt"
-  local status=${PIPESTATUS[0]}
-  tail -n 40 "$out/tests.txt"
+  limited 480 "$venv/bin/python" -m pytest -v -m gpu -n 6 -p no:cacheprovider --maxfail=300 \
+    --tb=short --junit-xml="$out/tests.xml" tests >"$out/tests.txt" 2>&1
+  local status=$?
+  tail -n 60 "$out/tests.txt"
+  case $status in
+    0) ;;
+    124 | 137) echo "cut off: $(grep -c ' PASSED ' "$out/tests.txt") had passed by then" ;;
+    *) echo "pytest: exit status $status" ;;
+  esac | tee -a "$out/tests.txt"
   return "$status"
 }
 
-# sanitize TOOL SECONDS PYTEST-ARGUMENTS...: one tool over some tests; what it says is kept.
-sanitize() {
-  local tool="$1" seconds="$2" status
+# ---------------------------------------------------------------------------------- sanitize
+
+# run_tool TOOL SECONDS COMMAND...: everything that is said is in $out/.said afterwards.
+run_tool() {
+  local tool="$1" seconds="$2" more=()
   shift 2
-  timeout "$seconds" compute-sanitizer --tool "$tool" --error-exitcode 99 --target-processes all \
-    "$venv/bin/python" -m pytest -q -n0 -p no:cacheprovider "$@" >"$out/.sanitizer" 2>&1
-  status=$?
-  {
-    printf '==== %s: ' "$tool"
-    case $status in
-      0) echo "no errors" ;;
-      99) echo "ERRORS" ;;
-      124) echo "ended after $seconds s" ;;
-      *) grep -q "not supported\|Unable to\|not found" "$out/.sanitizer" && echo "not available here" ||
-        echo "exit status $status" ;;
-    esac
-    grep -E "=========|passed|failed" "$out/.sanitizer" | head -n 60
-  } >>"$out/sanitizer.txt"
-  rm -f "$out/.sanitizer"
-  [ $status -eq 0 ]
+  [ "$tool" = memcheck ] && more=(--report-api-errors no) # CuPy asks CUDA what it expects to fail
+  timeout -k 10 "$seconds" "$sanitizer" --tool "$tool" "${more[@]}" --error-exitcode 99 \
+    "$venv/bin/python" "$@" >"$out/.said" 2>&1
 }
 
-run_sanitizer() {
-  export GPUZARR_REQUIRE_GPU=1 GPUZARR_CORPUS="$PWD/$wheels/corpus" failed=0
-  : >"$out/sanitizer.txt"
-  if ! command -v compute-sanitizer >/dev/null; then
-    echo "compute-sanitizer: not available here" | tee "$out/sanitizer.txt"
+# errors_said: the number that the tool ends with, be it of errors or of hazards.
+errors_said() {
+  grep -oE 'ERROR SUMMARY: [0-9]+|RACECHECK SUMMARY: [0-9]+' "$out/.said" | tail -n 1 | grep -oE '[0-9]+$'
+}
+
+note() {
+  echo "==== $*" | tee -a "$out/sanitizer.txt"
+}
+
+# sanitize TOOL SECONDS PYTEST-ARGUMENTS...: errors in our kernels and failed tests are failures;
+# a tool that does not work here, or finds something in other kernels alone, is a fact.
+sanitize() {
+  local tool="$1" seconds="$2" status errors ours
+  shift 2
+  if ! run_tool "$tool" 40 -m tests.gpu.sanitizer_probe good || [ "$(errors_said)" != 0 ]; then
+    note "$tool: not available here"
+    tail -n 5 "$out/.said" >>"$out/sanitizer.txt"
     return 0
   fi
-  local some="lz4 or zstd or transpose or delta or packbits or shard"
-  sanitize memcheck 160 -m gpu tests/conformance/test_cuda.py -k "($some) and handmade" || failed=1
-  sanitize initcheck 120 -m gpu tests/gpu/test_reads.py -k "local_files and pinned and lz4" || failed=1
-  sanitize synccheck 90 -m gpu tests/conformance/test_cuda.py -k "delta or adler or fletcher" || failed=1
-  sanitize racecheck 140 -m gpu tests/conformance/test_cuda.py -k "delta or adler or fletcher" || failed=1
-  cat "$out/sanitizer.txt"
+  if [ "$tool" = memcheck ]; then
+    run_tool "$tool" 40 -m tests.gpu.sanitizer_probe bad
+    [ "$(errors_said)" != 0 ] && note "memcheck sees a write behind memory" ||
+      note "memcheck does NOT see a write behind memory: what follows means little"
+  fi
+  run_tool "$tool" "$seconds" -m pytest -v -n0 -m gpu -p no:cacheprovider -p tests.gpu.without_pool \
+    --tb=short "$@"
+  status=$?
+  errors=$(errors_said)
+  ours=$(grep -cE "^=========.*\b($kernels)\b" "$out/.said")
+  local verdict="no errors" failed=0
+  if [ "$ours" -gt 0 ]; then
+    verdict="ERRORS in gpuzarr's kernels" failed=1
+  elif [ $status -eq 124 ] || [ $status -eq 137 ]; then
+    verdict="nothing found when it was ended after $seconds s"
+  elif [ $status -ne 0 ] && [ $status -ne 99 ]; then
+    verdict="TESTS FAILED, exit status $status" failed=1
+  elif [ "${errors:-0}" != 0 ]; then
+    verdict="$errors errors, none in gpuzarr's kernels"
+  fi
+  note "$tool: $verdict ($(grep -c ' PASSED ' "$out/.said") tests passed)"
+  grep -E "^=========|^(FAILED|ERROR)|^[0-9=].* (passed|failed)" "$out/.said" | head -n 150 >>"$out/sanitizer.txt"
   return $failed
 }
 
+run_sanitizer() {
+  need_environment || return 1
+  : >"$out/sanitizer.txt"
+  sanitizer="$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | head -n 1)"
+  if [ -z "$sanitizer" ]; then
+    note "compute-sanitizer: not available here"
+    return 0
+  fi
+  kernels="$("$venv/bin/python" -c 'from gpuzarr.engines.cuda.kernels import KERNELS; print("|".join(KERNELS))')" || return 1
+  export GPUZARR_REQUIRE_GPU=1 GPUZARR_CORPUS="$PWD/$wheels/corpus"
+  unset GPUZARR_OBSERVATIONS # these runs are no observations
+  local arrays=tests/conformance/test_cuda.py files=tests/gpu/test_reads.py failed=0
+  local filters="numcodecs-delta or numcodecs-fixed or numcodecs-astype or numcodecs-packbits"
+  local sums="numcodecs-delta or numcodecs-adler32 or numcodecs-fletcher32 or zstd-3-checksum"
+  local some="pinned and (none or bitshuffle or blosclz)"
+  sanitize memcheck 130 $arrays $files \
+    -k "$some or $filters or $sums or packbits-int4 or scale_offset-f8 or cast_value-f8" || failed=1
+  sanitize initcheck 70 $arrays $files -k "pinned and blosclz or $filters or $sums" || failed=1
+  sanitize synccheck 50 $arrays -k "$filters or $sums or blosc-zstd-bit" || failed=1
+  sanitize racecheck 70 $arrays -k "$filters or $sums or blosc-zstd-bit" || failed=1
+  rm -f "$out/.said"
+  return $failed
+}
+
+# ------------------------------------------------------------------------------------- bench
+
 run_bench() {
-  timeout 520 "$venv/bin/python" benchmarks/gpu.py --json "$out/bench.json" | tee "$out/bench.md"
+  need_environment || return 1
+  limited 480 "$venv/bin/python" benchmarks/gpu.py --json "$out/bench.json" | tee "$out/bench.md"
 }
 
 case "${1:-}" in
@@ -110,5 +191,5 @@ case "${1:-}" in
   test) run_tests ;;
   sanitize) run_sanitizer ;;
   bench) run_bench ;;
-  *) sed -n '2,11p' "$0" >&2; exit 2 ;;
+  *) sed -n '2,14p' "$0" >&2; exit 2 ;;
 esac

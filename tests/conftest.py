@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from gpuzarr.engines.cpu import engine, session
+from gpuzarr.engines.cuda.availability import DRIVER_FILES
 from tests import doctest_store
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 FULL = os.environ.get("GPUZARR_TEST_FULL") == "1"
 REQUIRE_GPU = os.environ.get("GPUZARR_REQUIRE_GPU") == "1"
-DRIVER = Path("/proc/driver/nvidia/version")
+DRIVER = any(Path(file).exists() for file in DRIVER_FILES)
 
 # Programs that write fixtures with libraries of their own environments; nothing in them is a test.
 collect_ignore_glob = ["conformance/writers/*"]
@@ -42,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what needs a GPU where there is none; skip slow tests unless all is asked for."""
-    if not (REQUIRE_GPU or DRIVER.exists()):
+    if not (REQUIRE_GPU or DRIVER):
         config.hook.pytest_deselected(items=[item for item in items if _needs_gpu(item)])
         items[:] = [item for item in items if not _needs_gpu(item)]
     if FULL:
@@ -54,7 +55,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Fail where a GPU is required and there is none."""
-    if _needs_gpu(item) and not DRIVER.exists():
+    if _needs_gpu(item) and not DRIVER:
         pytest.fail("GPUZARR_REQUIRE_GPU=1, and there is no NVIDIA driver", pytrace=False)
 
 

@@ -7,14 +7,23 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
+ROWS = {"ceilings": 3, "decompression": 9, "checksums": 4, "reads": 7}
 
 
-def test_it_runs(tmp_path: Path) -> None:
-    target = tmp_path / "bench.json"
+def run(target: Path, *arguments: str) -> tuple[dict[str, list[dict[str, Any]]], str]:
+    """What is kept, and what is printed."""
     done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--fake", "--json", str(target)],
+        [
+            sys.executable,
+            str(ROOT / "benchmarks" / "gpu.py"),
+            "--fake",
+            "--json",
+            str(target),
+            *arguments,
+        ],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         cwd=ROOT,
         capture_output=True,
@@ -23,6 +32,25 @@ def test_it_runs(tmp_path: Path) -> None:
         timeout=200,
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(target.read_text())
-    assert len(found["reads"]) == 7
-    assert len(found["ceilings"]) == 4
+    return json.loads(target.read_text()), done.stdout
+
+
+def test_every_row_has_its_numbers(tmp_path: Path) -> None:
+    found, printed = run(tmp_path / "bench.json")
+    assert {section: len(rows) for section, rows in found.items() if section != "machine"} == ROWS
+    for section in ROWS:
+        for row in found[section]:
+            assert "error" not in row
+            assert row["GB/s"] > 0
+            assert f"| {row['name']} " in printed
+    for row in found["reads"]:
+        assert row["launches"] > 0
+        assert row["copies"] == 3, "bytes and table go up, statuses come down"
+        assert row["beyond the result, MiB"] > row["stored / decoded"]
+        assert row["engine"] == "cuda"
+
+
+def test_rows_that_time_does_not_allow_are_left_out(tmp_path: Path) -> None:
+    found, printed = run(tmp_path / "bench.json", "--seconds", "0")
+    assert {row["error"] for section in ROWS for row in found[section]} == {"left out: no time"}
+    assert printed.count("left out: no time") == sum(ROWS.values())

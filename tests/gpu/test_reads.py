@@ -15,7 +15,6 @@ import pytest
 import gpuzarr
 from tests.arrays import plain_store, sharded_store
 from tests.cuda_devices import assert_same
-from tests.gpu.observed import observe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -161,51 +160,3 @@ def test_a_forked_child_is_told() -> None:
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-
-
-DAMAGED = """
-import sys
-import numpy as np, gpuzarr
-from tests.arrays import plain_store
-from tests.gpu.test_reads import ARRAY, codec_of
-name, seed = sys.argv[1], int(sys.argv[2])
-codecs, encode = codec_of(name)
-store = plain_store(ARRAY, (100, 128), encode=encode, codecs=codecs)
-good = dict(store)
-rng = np.random.default_rng(seed)
-chunk = bytearray(store["c/3/3"])
-for _ in range(3):
-    chunk[int(rng.integers(24, len(chunk)))] ^= int(rng.integers(1, 256))
-store["c/3/3"] = bytes(chunk)
-try:
-    result = gpuzarr.open_array(store, device="cuda")[...]
-    print("read", bool((result.get() == ARRAY).all()))
-except gpuzarr.GpuzarrError as error:
-    print(type(error).__name__)
-try:
-    again = gpuzarr.open_array(good, device="cuda")[...]
-    print("survives", bool((again.get() == ARRAY).all()))
-except gpuzarr.GpuzarrError as error:
-    print("lost", type(error).__name__)
-"""
-
-
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize(
-    "name", ["zstd", "lz4 shuffle", "zstd shuffle", "zlib noshuffle", "blosclz shuffle"]
-)
-def test_damaged_chunks_in_whole_reads(name: str, seed: int) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", DAMAGED, name, str(seed)],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=90,
-    )
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.split("\n")
-    assert lines[0].startswith(("read", "DecodeError", "ChecksumError", "DeviceError"))
-    if name == "zlib noshuffle":
-        assert not lines[0].startswith("read False"), "Adler-32 tells"
-    observe(f"read of damaged {name}, {seed}", lines[:2])
