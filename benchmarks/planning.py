@@ -31,7 +31,7 @@ from gpuzarr.engines.recording import RecordingSession
 from gpuzarr.metadata.v3 import parse_array
 from gpuzarr.plan.chunk_table import plan_chunks
 from gpuzarr.plan.selection import normalize_selection
-from gpuzarr.read import read_pieces
+from gpuzarr.read import EngineShare, Part, read_share
 from gpuzarr.source import ArraySource
 from gpuzarr.stores.memory import MappingStore
 
@@ -123,8 +123,7 @@ def plan_columns(source: ArraySource, key: tuple[slice, ...]) -> tuple[int, int]
     selection = normalize_selection(key, source.metadata.shape)
     plan = plan_chunks(selection, source.chunks, ITEM_NBYTES)
     session = CountingSession(())
-    for chunks, pieces in plan.blocks():
-        read_pieces(source, chunks, pieces, session)
+    read_share(EngineShare(source.engine, (), (Part((source,), plan),)), session)
     return session.nchunks, session.nbatches
 
 

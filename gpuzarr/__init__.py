@@ -25,7 +25,8 @@ from gpuzarr.errors import (
     UnsupportedError,
 )
 from gpuzarr.group import Group
-from gpuzarr.read import PendingRead
+from gpuzarr.many import read_batch
+from gpuzarr.pending import PendingRead
 from gpuzarr.stores.store import Blob, Store
 
 __version__ = "0.1.0"
@@ -51,4 +52,5 @@ __all__ = [
     "open",
     "open_array",
     "open_group",
+    "read_batch",
 ]

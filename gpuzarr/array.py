@@ -15,6 +15,7 @@ from gpuzarr.engines.conversion import check_out, make_conversion
 from gpuzarr.errors import GpuzarrError
 from gpuzarr.explain import Explanation, explain_selection
 from gpuzarr.node import OpenOptions, load_array, load_attributes
+from gpuzarr.pending import PendingRead, Request, named_errors, read_selection
 from gpuzarr.plan.grid import grid_axes, grid_shape, grid_sizes, grid_text
 from gpuzarr.plan.selection import (
     normalize_blocks,
@@ -22,7 +23,6 @@ from gpuzarr.plan.selection import (
     normalize_selection,
     normalize_vectorized,
 )
-from gpuzarr.read import PendingRead, named_errors
 from gpuzarr.source import Snapshot
 
 if TYPE_CHECKING:
@@ -221,9 +221,10 @@ class Array:
             UnsupportedError: a codec or conversion that is not available.
             MemoryLimitError: the result does not fit into memory.
         """
-        return self._start(
-            _normalize, key, out=out, dtype=dtype, scale=scale, offset=offset, stream=stream
-        ).result()
+        pending = self.read_async(
+            key, out=out, dtype=dtype, scale=scale, offset=offset, stream=stream
+        )
+        return pending.result()
 
     def read_async(  # noqa: PLR0913  as `read`
         self,
@@ -335,12 +336,28 @@ class Array:
         stream: Any = None,
         stopped: threading.Event | None = None,
     ) -> PendingRead:
+        if out is not None and dtype is None:
+            dtype = getattr(out, "dtype", None)  # `check_out` says what it must be
+        request = self._request(normalize, key, dtype=dtype, scale=scale, offset=offset)
+        with named_errors(self._store.name, self._path):
+            if out is not None:
+                check_out(out, request.selection.shape, request.conversion, request.source.engine)
+            return read_selection(request, out, stopped, stream)
+
+    def _request(
+        self,
+        normalize: Normalize,
+        key: Any,
+        *,
+        dtype: Any,
+        scale: float | None,
+        offset: float | None,
+    ) -> Request:
+        """Hop 4."""
         with named_errors(self._store.name, self._path):
             snapshot = self._snapshot
             source = self._prepare(snapshot)
             selection = normalize(key, snapshot.metadata)
-            if out is not None and dtype is None:
-                dtype = getattr(out, "dtype", None)  # `check_out` says what it must be
             conversion = make_conversion(
                 snapshot.metadata.data_type.dtype,
                 dtype=dtype,
@@ -348,9 +365,7 @@ class Array:
                 offset=offset,
                 field=selection.field,
             )
-            if out is not None:
-                check_out(out, selection.shape, conversion, source.engine)
-            return PendingRead(source, selection, conversion, out, stopped, stream)
+            return Request(source, selection, conversion)
 
 
 class IndexingMethod:
@@ -362,6 +377,21 @@ class IndexingMethod:
 
     def __getitem__(self, key: Any) -> DeviceArray:
         return self._array._read(self._normalize, key)  # noqa: SLF001  part of Array
+
+
+def make_request(
+    place: Array | IndexingMethod,
+    key: Any,
+    *,
+    dtype: Any = None,
+    scale: float | None = None,
+    offset: float | None = None,
+) -> Request:
+    """What `place[key]` reads, checked and not started: hop 4, for reads of many selections."""
+    array, normalize = (
+        (place, _normalize) if isinstance(place, Array) else (place._array, place._normalize)  # noqa: SLF001
+    )
+    return array._request(normalize, key, dtype=dtype, scale=scale, offset=offset)  # noqa: SLF001
 
 
 def _normalize(key: Any, of: ArrayMetadata) -> Selection:

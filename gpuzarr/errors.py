@@ -22,6 +22,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+SHOWN_REQUESTS = 8
+"""Selections that are named with a failed chunk."""
+
 
 class GpuzarrError(Exception):
     """The root of the tree.
@@ -131,9 +134,19 @@ class ChunkFailure:
     """What was being done: "fetch", or the decode step, such as "decompress zstd"."""
     cause: Exception
     """The error itself."""
+    store: str | None = None
+    """Name of the store, in reads of several."""
+    requests: tuple[int, ...] = ()
+    """In reads of many selections, the numbers of those that need the chunk."""
 
     def __str__(self) -> str:
-        return f"chunk {self.coords} in {self.key!r}, {self.step}: {self.cause}"
+        where = "" if self.store is None else f" of {self.store!r}"
+        who = ""
+        if self.requests:
+            shown = ", ".join(map(str, self.requests[:SHOWN_REQUESTS]))
+            more = ", ..." if len(self.requests) > SHOWN_REQUESTS else ""
+            who = f" (selection {shown}{more})"
+        return f"chunk {self.coords} in {self.key!r}{where}{who}, {self.step}: {self.cause}"
 
 
 class ChunkError(GpuzarrError, RuntimeError):

@@ -11,7 +11,7 @@ from gpuzarr.engines.recording import RecordingEngine
 from gpuzarr.errors import GpuzarrError
 from gpuzarr.locate import object_keys
 from gpuzarr.plan.chunk_table import plan_chunks
-from gpuzarr.read import read_pieces
+from gpuzarr.read import EngineShare, Part, read_share
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -102,11 +102,8 @@ def explain_selection(source: ArraySource, selection: Selection) -> Explanation:
     engine = RecordingEngine(limits)
     session = engine.begin(())
     dry = replace(source, engine=engine)
-    keys: list[str] = []
-    for chunks, pieces in plan.blocks():
-        read_pieces(dry, chunks, pieces, session)
-        if not keys:
-            keys = object_keys(source, chunks.coords[:3])
+    read_share(EngineShare(engine, (), (Part((dry,), plan),)), session)
+    keys = object_keys(source, plan.first_coords(3))
     largest = max(
         (int((b.chunks.decoded_nbytes + np.maximum(b.nbytes, 0)).max()) for b in session.batches),
         default=0,

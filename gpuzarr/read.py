@@ -1,42 +1,36 @@
-"""A read, hop by hop: select, plan, locate, batch, fetch, decode, finish.
+"""Hops 6 to 9 of a read: locate, batch, fetch, decode.
 
-`read_selection` is what `Array` calls; `read_pieces` is hops 6 to 10, where reads of many
-selections enter as well. Nothing flows back: each hop takes what the hop before it gave.
+Every read comes through `read_share`: of one selection, of many at once, and the dry runs of
+`explain`. Nothing flows back: each hop takes what the hop before it gave.
 """
 
 from __future__ import annotations
 
 import logging
-import time
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from collections import deque
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpuzarr.engines.engine import Output
-from gpuzarr.errors import (
-    ChunkError,
-    ChunkFailure,
-    GpuzarrError,
-    MemoryLimitError,
-    StoreError,
-)
-from gpuzarr.locate import locate_chunks, object_keys
+from gpuzarr.errors import ChunkFailure
+from gpuzarr.locate import locate_chunks
 from gpuzarr.plan.batches import make_batches, missing_pieces
-from gpuzarr.plan.chunk_table import plan_chunks
-from gpuzarr.plan.ranges import MISSING, WHOLE
+from gpuzarr.plan.ranges import MISSING, WHOLE, ByteRanges
+from gpuzarr.stores.mounted import MountedStores, mounted_key
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterator
+    from collections.abc import Hashable, Iterator, Sequence
 
-    from gpuzarr.engines.engine import Conversion, DeviceArray, Session, Staging
+    from gpuzarr.chunk_cache import CacheUse
+    from gpuzarr.engines.engine import Engine, Output, Session, Staging
     from gpuzarr.plan.batches import Batch
-    from gpuzarr.plan.chunk_table import ChunkPlan, ChunkTable, PieceTable
-    from gpuzarr.plan.ranges import ByteRanges
-    from gpuzarr.plan.selection import Selection
+    from gpuzarr.plan.chunk_table import ChunkPlan, ChunkTable
+    from gpuzarr.plan.joint import JointPlan, Tables
+    from gpuzarr.program import DecodeProgram
     from gpuzarr.source import ArraySource
+    from gpuzarr.stores.store import Store
 
 array_log = logging.getLogger("gpuzarr.array")
 store_log = logging.getLogger("gpuzarr.store")
@@ -45,186 +39,89 @@ engine_log = logging.getLogger("gpuzarr.engine")
 NEVER_JOIN = -(1 << 62)
 """As `BatchLimits.gap_nbytes`: a request for each chunk."""
 
-SHOWN_KEYS = 3
-"""Objects that are named when none was found."""
-
-SLOW_SECONDS = 10.0
-"""A read that takes longer says, at INFO, where to look for the reason."""
-
 AHEAD = 2
 """Batches whose reads are started before the one being decoded."""
 
 
-def read_selection(  # noqa: PLR0913, PLR0917  as `PendingRead`
-    source: ArraySource,
-    selection: Selection,
-    conversion: Conversion,
-    out: DeviceArray | None = None,
-    stopped: threading.Event | None = None,
-    stream: Any = None,
-) -> DeviceArray:
-    """Read one selection of one array; the arguments are those of `PendingRead`.
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """Chunks that one program decodes, of one array or of several."""
 
-    Returns:
-        `out`, or a new C-contiguous array in native byte order.
-    """
-    return PendingRead(source, selection, conversion, out, stopped, stream).result()
+    sources: Sequence[ArraySource]
+    """The arrays, as the plan's tables number them; all of one engine and one program."""
+    plan: ChunkPlan | JointPlan
+    caches: Sequence[CacheUse] = ()
+    """For each array the decoded chunks that are kept; () where none are."""
 
-
-@contextmanager
-def named_errors(store: str, path: str) -> Iterator[None]:
-    """Errors inside say which array they are about; lack of memory is an error of ours."""
-    try:
-        yield
-    except GpuzarrError as error:
-        error.at(store=store, path=path)
-        raise
-    except MemoryError as error:
-        message = f"there is not enough memory for this selection: {error}"
-        raise MemoryLimitError(message, store=store, path=path) from error
+    @property
+    def program(self) -> DecodeProgram:
+        """How the chunks are decoded."""
+        return self.sources[0].codecs.program
 
 
-class PendingRead:
-    """A read whose work is started; `result` waits for it, and says how it ended.
+@dataclass(frozen=True, slots=True, eq=False)
+class EngineShare:
+    """What one engine does of a read."""
 
-    Until then, only work that is ordered behind it on the same stream may use the output.
-    """
+    engine: Engine
+    outputs: Sequence[Output]
+    """As the parts' tables number them."""
+    parts: Sequence[Part]
+    stream: Any = None
+    """What the work is ordered on, on a device that has streams; None: the caller's current one."""
 
-    def __init__(  # noqa: PLR0913, PLR0917  everything that a read is made of
-        self,
-        source: ArraySource,
-        selection: Selection,
-        conversion: Conversion,
-        out: DeviceArray | None = None,
-        stopped: threading.Event | None = None,
-        stream: Any = None,
-    ) -> None:
-        """Start a read.
-
-        Args:
-            source: the array.
-            selection: what to read.
-            conversion: from stored values to the result's.
-            out: where to write; exact shape and dtype, may be strided. None: a new array.
-            stopped: set by another thread to give up the read.
-            stream: what the work is ordered on, on a device that has streams.
-        """
-        self._began = time.perf_counter()
-        array_log.debug("select: %s of %s", selection.shape, source.path or "/")
-        self._source = source
-        self._stopped = stopped
-        self._stream = stream
-        if out is None:
-            out = source.engine.empty(selection.shape, conversion.result)
-        self._out = out
-        self._shape = selection.shape
-        self._view = out.reshape(selection.canonical_shape)
-        itemsize = source.codecs.program.layout.dtype.itemsize
-        self._plan = plan_chunks(selection, source.chunks, itemsize)
-        array_log.debug("plan: %d chunks", self._plan.nchunks)
-        self._outputs = (Output(self._view, source.fill, conversion),)
-        self._missing = 0
-        self._session: Session | None = None
-        self._error: GpuzarrError | None = None
-        self._done = False
-        with suppress(ChunkError, StoreError):  # `result` looks whether it is worth another try
-            self._session = self._start()
-
-    def result(self) -> DeviceArray:
-        """Wait for the read.
-
-        Returns:
-            The array that was read into; the same at every call.
-
-        Raises:
-            ChunkError: or one of its kinds, naming every failed chunk.
-            StoreError: where the storage failed for all of them.
-            DeviceError: the device failed.
-        """
-        if self._done:
-            return self._out
-        source = self._source
-        with named_errors(source.store.name, source.path):
-            try:
-                missing = self._finish()
-            except (ChunkError, StoreError) as error:
-                # A writer may have replaced shards whose indexes were read before: look once more.
-                # Damage that is found again shall be told of the chunks that have it, not of their
-                # neighbours.
-                if not source.indexes.forget(_failed_keys(error)):
-                    raise
-                store_log.debug("locate: reading shard indexes again after: %s", error)
-                self._session = self._start(careful=True)
-                missing = self._finish()
-        self._done = True
-        out, view = self._out, self._view
-        # A reshape that could not be a view has made a copy.
-        if view.size and not np.may_share_memory(view, out):
-            self._source.engine.assign(out, view.reshape(self._shape), self._stream)
-        self._tell(missing)
-        return out
-
-    def _start(self, *, careful: bool = False) -> Session:
-        """Hops 6 to 9 for all blocks of the plan, in one session."""
-        source = self._source
-        session = source.engine.begin(self._outputs, self._stream)
-        self._missing, self._error = 0, None
-        try:
-            for chunks, pieces in self._plan.blocks():
-                self._missing += read_pieces(
-                    source, chunks, pieces, session, self._stopped, careful=careful
-                )
-                if self._stopped is not None and self._stopped.is_set():
-                    break
-        except BaseException as error:
-            self._abort(session, error)
-            raise
-        return session
-
-    def _finish(self) -> int:
-        """Hop 10; gives the number of chunks that are not stored."""
-        session, self._session = self._session, None
-        if session is None:  # it failed, when it was started or when it was waited for
-            raise self._error or RuntimeError("this read was given up")
-        try:
-            return self._missing + session.finish()
-        except BaseException as error:
-            self._abort(session, error)
-            raise
-
-    def _abort(self, session: Session, error: BaseException) -> None:
-        session.abort()
-        if isinstance(error, GpuzarrError):
-            self._error = error
-
-    def _tell(self, missing: int) -> None:
-        """Log what is worth it."""
-        source = self._source
-        seconds = time.perf_counter() - self._began
-        engine_log.debug("finish: %d bytes in %.2f ms", self._out.nbytes, 1e3 * seconds)
-        if seconds > SLOW_SECONDS:
-            message = "this read of %s took %.0f s; array.explain(key) tells what it did"
-            array_log.info(message, source.path or "/", seconds)
-        if missing == self._plan.nchunks > 0:
-            _tell_all_missing(source, self._plan)
+    @property
+    def stores(self) -> tuple[Store, ...]:
+        """The stores of its arrays, each once."""
+        if len(self.parts) == 1 and len(self.parts[0].sources) == 1:
+            return (self.parts[0].sources[0].store,)
+        stores = [source.store for part in self.parts for source in part.sources]
+        return tuple({id(store): store for store in stores}.values())
 
 
-def read_pieces(  # noqa: PLR0913  everything that a read is made of
-    source: ArraySource,
-    chunks: ChunkTable,
-    pieces: PieceTable,
+@dataclass(slots=True)
+class _Counts:
+    """What a read did."""
+
+    debug: bool
+    """Whether anybody looks at more than the first."""
+    missing: int = 0
+    """Chunks that are known not to be stored."""
+    chunks: int = 0
+    batches: int = 0
+    requests: int = 0
+    nbytes: int = 0
+    whole: int = 0
+
+    def add(self, batch: Batch) -> None:
+        """Count a batch."""
+        self.batches += 1
+        if self.debug:
+            requests = batch.requests
+            self.requests += len(requests)
+            self.nbytes += sum(size for size in requests.nbytes if size != WHOLE)
+            self.whole += requests.nbytes.count(WHOLE)
+
+    def tell(self) -> None:
+        """Log them."""
+        array_log.debug("batch: %d batches", self.batches)
+        message = "fetch: %d requests, %d bytes and %d whole objects"
+        store_log.debug(message, self.requests, self.nbytes, self.whole)
+        engine_log.debug("decode: %d chunks", self.chunks - self.missing)
+
+
+def read_share(
+    share: EngineShare,
     session: Session,
     stopped: threading.Event | None = None,
     *,
     careful: bool = False,
 ) -> int:
-    """Hops 6 to 9: find the chunks in the store, and run them through the engine in batches.
+    """Find the chunks in the stores, and run them through the engine in batches.
 
     Args:
-        source: the array.
-        chunks: what to fetch and decode.
-        pieces: what goes where.
-        session: the read that they belong to.
+        share: what to read.
+        session: the read that it belongs to.
         stopped: set by another thread to give up the read.
         careful: check shard indexes against the sizes of their shards, and ask for each chunk
             alone, so that a damaged one takes no other with it.
@@ -232,67 +129,97 @@ def read_pieces(  # noqa: PLR0913  everything that a read is made of
     Returns:
         How many of the chunks are known not to be stored, before anything was fetched.
     """
-    ranges, failures = locate_chunks(source, chunks, check_sizes=careful)
-    session.fail(failures)
-    missing = missing_pieces(pieces, ranges)
-    nmissing = 0 if missing is None else int(missing.chunk[-1]) + 1
-    store_log.debug(
-        "locate: %d chunks in %d objects, %d not in them", len(chunks), len(ranges.keys), nmissing
+    stores = share.stores
+    store = stores[0] if len(stores) == 1 else MountedStores(stores)
+    counts = _Counts(store_log.isEnabledFor(logging.DEBUG))
+    ahead: deque[tuple[DecodeProgram, Batch, Staging]] = deque()
+    for part in share.parts:
+        program = part.program
+        limits = share.engine.limits_for(program)
+        if careful:
+            limits = replace(limits, gap_nbytes=NEVER_JOIN)
+        for chunks, pieces in _blocks(part, session):
+            ranges = _locate(part, chunks, stores, session, careful=careful)
+            missing = missing_pieces(pieces, ranges)
+            nmissing = 0 if missing is None else int(missing.chunk[-1]) + 1
+            message = "locate: %d chunks in %d objects, %d not in them"
+            store_log.debug(message, len(chunks), len(ranges.keys), nmissing)
+            if missing is not None:
+                counts.missing += nmissing
+                engine_log.debug("fill: %d chunks", nmissing)
+                try:
+                    session.fill(missing)
+                except ValueError as error:  # the fill value does not fit into the result's type
+                    session.fail(_fill_failures(chunks, ranges, error))
+            counts.chunks += len(chunks)
+            for batch in make_batches(chunks, pieces, ranges, limits):
+                if stopped is not None and stopped.is_set():
+                    return counts.missing
+                ahead.append((program, batch, session.fetch(program, batch, store)))
+                counts.add(batch)
+                if len(ahead) > AHEAD:
+                    session.decode(*ahead.popleft())
+    for waiting in ahead:
+        session.decode(*waiting)
+    counts.tell()
+    return counts.missing
+
+
+def _blocks(part: Part, session: Session) -> Iterator[Tables]:
+    """The part's tables, without the chunks that are there decoded: those are written at once."""
+    for chunks, pieces in part.plan.blocks():
+        for cache in part.caches:
+            chunks, pieces = cache.use(chunks, pieces, session)  # noqa: PLW2901  what is left
+        if len(chunks):
+            yield chunks, pieces
+
+
+def _locate(
+    part: Part,
+    chunks: ChunkTable,
+    stores: Sequence[Store],
+    session: Session,
+    *,
+    careful: bool,
+) -> ByteRanges:
+    """Where the chunks of one array lie, or of several."""
+    sources = part.sources
+    if len(sources) == 1 and len(stores) == 1:
+        ranges, failures = locate_chunks(sources[0], chunks, check_sizes=careful)
+        session.fail(failures)
+        return ranges
+    number = {id(store): number for number, store in enumerate(stores)}
+    keys: list[str] = []
+    found: list[ByteRanges] = []
+    key_columns = []
+    validators: dict[str, Hashable] = {}
+    # Chunks are in the order of their arrays.
+    edges = np.searchsorted(chunks.array, np.arange(len(sources) + 1))
+    for source, begin, end in zip(sources, edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        if begin == end:
+            continue
+        ranges, failures = locate_chunks(
+            source, chunks.part(slice(begin, end)), check_sizes=careful
+        )
+        mount = number[id(source.store)]
+        several = len(stores) > 1
+        if several and failures:
+            failures = tuple(replace(f, key=mounted_key(mount, f.key)) for f in failures)
+        session.fail(failures)
+        key_columns.append(ranges.key + len(keys))
+        keys += [mounted_key(mount, key) for key in ranges.keys] if several else ranges.keys
+        validators |= {
+            mounted_key(mount, key) if several else key: value
+            for key, value in ranges.validators.items()
+        }
+        found.append(ranges)
+    return ByteRanges(
+        keys,
+        np.concatenate(key_columns),
+        np.concatenate([ranges.offset for ranges in found]),
+        np.concatenate([ranges.nbytes for ranges in found]),
+        validators,
     )
-    if missing is not None:
-        engine_log.debug("fill: %d chunks", nmissing)
-        try:
-            session.fill(missing)
-        except ValueError as error:  # the fill value does not fit into the result's type
-            session.fail(_fill_failures(chunks, ranges, error))
-    limits = source.engine.limits_for(source.codecs.program)
-    if careful:
-        limits = replace(limits, gap_nbytes=NEVER_JOIN)
-    ahead: list[tuple[Batch, Staging]] = []
-    debug = store_log.isEnabledFor(logging.DEBUG)
-    nbatches = nrequests = nbytes = nwhole = 0
-    for batch in make_batches(chunks, pieces, ranges, limits):
-        if stopped is not None and stopped.is_set():
-            return nmissing
-        ahead.append((batch, session.fetch(source.codecs.program, batch, source.store)))
-        nbatches += 1
-        if debug:
-            nrequests += len(batch.requests)
-            nbytes += sum(size for size in batch.requests.nbytes if size != WHOLE)
-            nwhole += batch.requests.nbytes.count(WHOLE)
-        if len(ahead) > AHEAD:
-            session.decode(source.codecs.program, *ahead.pop(0))
-    for pair in ahead:
-        session.decode(source.codecs.program, *pair)
-    array_log.debug("batch: %d batches", nbatches)
-    store_log.debug("fetch: %d requests, %d bytes and %d whole objects", nrequests, nbytes, nwhole)
-    engine_log.debug("decode: %d chunks", len(chunks) - nmissing)
-    return nmissing
-
-
-def _tell_all_missing(source: ArraySource, plan: ChunkPlan) -> None:
-    """Say once that nothing was found: often the sign of a wrong path or of moved chunks."""
-    if "all missing" in source.told or not array_log.isEnabledFor(logging.INFO):
-        return
-    source.told.add("all missing")
-    keys = object_keys(source, plan.first_coords(SHOWN_KEYS))
-    array_log.info(
-        "none of the %d chunks of %s that were read is stored in %s, so every value is the fill"
-        " value %r; looked for %s%s",
-        plan.nchunks,
-        source.path or "/",
-        source.store.name,
-        source.fill.item(),
-        ", ".join(keys),
-        "" if source.codecs.shard is not None else "; array.explain() looks under other keys",
-    )
-
-
-def _failed_keys(error: ChunkError | StoreError) -> set[str] | None:
-    """The objects that an error is about; None where it names one for all."""
-    if isinstance(error, StoreError):
-        return None
-    return {failure.key for failure in error.failures}
 
 
 def _fill_failures(chunks: ChunkTable, ranges: ByteRanges, error: ValueError) -> list[ChunkFailure]:

@@ -23,7 +23,7 @@ from gpuzarr.plan.ranges import ByteRanges
 from gpuzarr.plan.selection import normalize_selection
 from gpuzarr.plan.shard_index import shard_rows
 from gpuzarr.program import DecodeProgram, Layout, ShardLayout
-from gpuzarr.read import read_pieces
+from gpuzarr.read import EngineShare, Part, read_share
 from gpuzarr.source import ArraySource
 from gpuzarr.stores.memory import MappingStore
 from tests.arrays import CountingStore, encoded, plain_store, sharded_store, v3_metadata
@@ -283,8 +283,8 @@ def test_a_read_makes_as_many_calls_for_many_chunks_as_for_few(*, sharded: bool)
         def work() -> None:
             session = source.engine.begin(())
             selection = normalize_selection(..., metadata.shape)
-            for chunks, pieces in plan_chunks(selection, source.chunks, 4).blocks():
-                read_pieces(source, chunks, pieces, session)
+            plan = plan_chunks(selection, source.chunks, 4)
+            read_share(EngineShare(source.engine, (), (Part((source,), plan),)), session)
             session.finish()
 
         work()  # imports, caches, and the shards' indexes

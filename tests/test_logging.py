@@ -162,6 +162,6 @@ def test_a_slow_read_says_where_to_look(
     with caplog.at_level(logging.INFO, "gpuzarr"):
         assert len(array[...]) == 4
         assert not caplog.records
-        monkeypatch.setattr("gpuzarr.read.SLOW_SECONDS", -1.0)
+        monkeypatch.setattr("gpuzarr.pending.SLOW_SECONDS", -1.0)
         assert len(array[...]) == 4
     assert "explain(key)" in caplog.text

@@ -30,6 +30,7 @@ NAMES = [
     "open",
     "open_array",
     "open_group",
+    "read_batch",
 ]
 
 ARRAY = """

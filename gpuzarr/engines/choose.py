@@ -35,7 +35,7 @@ ENTRY_POINTS = "gpuzarr.engines"
 
 MEMBERS = (
     *("name", "device", "limits_for", "describe", "unsupported"),
-    *("empty", "owns", "assign", "begin"),
+    *("current_stream", "empty", "owns", "assign", "begin"),
 )
 """What an engine must have; see `gpuzarr.engines.engine.Engine`."""
 

@@ -87,6 +87,17 @@ class Session(Protocol):
         """Write the fill value where chunks are not stored."""
         ...
 
+    def scatter(self, program: DecodeProgram, batch: Batch, array: DeviceArray) -> None:
+        """Write the pieces of chunks that lie decoded in an array of the engine.
+
+        Args:
+            program: without steps; how the chunks lie.
+            batch: the chunks: `start` is where each begins, in bytes, in the array; nothing is
+                fetched.
+            array: C-contiguous.
+        """
+        ...
+
     def fail(self, failures: Sequence[ChunkFailure]) -> None:
         """Record chunks that failed before they reached the engine."""
         ...
@@ -125,8 +136,17 @@ class Engine(Protocol):
         """Every reason why this engine cannot run the program; () when it can."""
         ...
 
-    def empty(self, shape: Sequence[int], dtype: np.dtype) -> DeviceArray:
+    def current_stream(self) -> Any:
+        """The stream that the caller's own work goes to; None on devices without streams."""
+        ...
+
+    def empty(self, shape: Sequence[int], dtype: np.dtype, stream: Any = None) -> DeviceArray:
         """A new C-contiguous array on the device, not written yet.
+
+        Args:
+            shape: of the array.
+            dtype: of the array.
+            stream: what the work on it is ordered on; None: the caller's current one.
 
         Raises:
             MemoryLimitError: it does not fit.

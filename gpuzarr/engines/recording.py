@@ -29,6 +29,7 @@ class RecordingSession:
     batches: list[Batch] = field(default_factory=list)
     programs: list[DecodeProgram] = field(default_factory=list)
     filled: list[PieceTable] = field(default_factory=list)
+    scattered: list[Batch] = field(default_factory=list)
     failures: list[ChunkFailure] = field(default_factory=list)
     finished: bool = False
 
@@ -46,6 +47,11 @@ class RecordingSession:
     def fill(self, pieces: PieceTable) -> None:
         """Remember the pieces."""
         self.filled.append(pieces)
+
+    def scatter(self, program: DecodeProgram, batch: Batch, array: Any) -> None:
+        """Remember the batch."""
+        del program, array
+        self.scattered.append(batch)
 
     def fail(self, failures: Sequence[ChunkFailure]) -> None:
         """Remember the failures; they are not raised."""
@@ -85,8 +91,14 @@ class RecordingEngine:
         del program
         return ()
 
-    def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    def current_stream(self) -> None:
+        """There are none."""
+
+    def empty(
+        self, shape: Sequence[int], dtype: np.dtype[Any], stream: object = None
+    ) -> np.ndarray[Any, Any]:
         """An array of that shape with one element's memory."""
+        del stream
         return np.broadcast_to(np.zeros((), dtype), tuple(shape))
 
     def owns(self, array: object) -> bool:

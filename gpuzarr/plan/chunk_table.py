@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from gpuzarr.errors import MemoryLimitError
-from gpuzarr.plan.grid import RegularAxis
 from gpuzarr.plan.selection import Points, Span
+from gpuzarr.plan.spans import check_chunks, cut_jumps, cut_spans, jumps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,16 +35,27 @@ BLOCK_NBYTES = 10 << 20
 """Bytes of the tables that are written out at a time: 100,000 chunks of three dimensions. The hops
 after this one hold about four times as much, however large the read."""
 
-AXIS_CHUNKS = 1 << 26
-"""Chunks along one axis that one read may touch; more would need gigabytes of tables."""
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OutputAxis:
+    """One axis of an output, as all pieces that go there have it."""
+
+    dims: tuple[int, ...]
+    """The array dimensions that the axis covers; none where it counts results of many selections
+    that lie behind one another."""
+    step: int = 1
+    """Step inside the chunk; 1 where `local` is given."""
+    local: NDArray[np.int64] | None = None
+    """(places, len(dims)) index inside the chunk of every place, for lists; else None."""
+    position: NDArray[np.int64] | None = None
+    """(places,) place in the output, where a list is not in the order of the chunks; else None."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AxisPieces:
     """What one axis of a selection takes from each chunk that it touches: a row a chunk."""
 
-    dims: tuple[int, ...]
-    """The array dimensions that the axis covers."""
+    axis: OutputAxis
     chunk: NDArray[np.int64]
     """(rows, len(dims)) chunk coordinates."""
     size: NDArray[np.int64]
@@ -57,12 +67,6 @@ class AxisPieces:
     """(rows,) first place in the output; with `position`, the first row of it."""
     extent: NDArray[np.int64]
     """(rows,) number of places."""
-    step: int
-    """Step inside the chunk; 1 where `local` is given."""
-    local: NDArray[np.int64] | None = None
-    """(places, len(dims)) index inside the chunk of every place, for lists; else None."""
-    position: NDArray[np.int64] | None = None
-    """(places,) place in the output, where a list is not in the order of the chunks; else None."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,8 +119,9 @@ class PieceTable:
     """(n, axes) first place in the output, or first row of the axis's `position`."""
     extent: NDArray[np.int64]
     """(n, axes) number of places."""
-    axes: tuple[tuple[AxisPieces, ...], ...]
-    """For each output its axes: dimensions, steps and lists that its pieces share."""
+    axes: tuple[tuple[OutputAxis, ...], ...]
+    """For each output its axes. Columns behind those of an output with fewer axes than others
+    have mean nothing: start 0, extent 1."""
 
     def __len__(self) -> int:
         return len(self.chunk)
@@ -198,7 +203,7 @@ class ChunkPlan:
         rows = np.unravel_index(np.arange(min(count, prod(counts))), counts) if counts else ()
         coords = np.zeros((min(count, prod(counts)), self.ndim), np.int64)
         for axis, row in zip(self.axes, rows, strict=True):
-            coords[:, list(axis.dims)] = axis.chunk[row]
+            coords[:, list(axis.axis.dims)] = axis.chunk[row]
         return coords
 
     def tables(self, box: Sequence[slice]) -> tuple[ChunkTable, PieceTable]:
@@ -211,7 +216,7 @@ class ChunkPlan:
         extent = np.empty_like(start)
         for place, (axis, part) in enumerate(zip(self.axes, box, strict=True)):
             along = (-1, *(1,) * (len(box) - place - 1))
-            for i, dim in enumerate(axis.dims):
+            for i, dim in enumerate(axis.axis.dims):
                 coords[..., dim] = axis.chunk[part, i].reshape(along)
             start[..., place] = axis.start[part].reshape(along)
             out_start[..., place] = axis.out_start[part].reshape(along)
@@ -229,7 +234,8 @@ class ChunkPlan:
         start, out_start, extent = (
             column.reshape(count, len(box)) for column in (start, out_start, extent)
         )
-        return chunks, PieceTable(np.arange(count), zeros, start, out_start, extent, (self.axes,))
+        axes = tuple(axis.axis for axis in self.axes)
+        return chunks, PieceTable(np.arange(count), zeros, start, out_start, extent, (axes,))
 
     def _shapes(self, box: Sequence[slice], counts: Sequence[int]) -> NDArray[np.int64]:
         """(n, ndim) shapes of a box's chunks; one row where all are the same."""
@@ -239,7 +245,7 @@ class ChunkPlan:
         shape = np.empty((*counts, self.ndim), np.int64)
         for place, (axis, size) in enumerate(zip(self.axes, sizes, strict=True)):
             along = (-1, *(1,) * (len(sizes) - place - 1))
-            for i, dim in enumerate(axis.dims):
+            for i, dim in enumerate(axis.axis.dims):
                 shape[..., dim] = size[:, i].reshape(along)
         return shape.reshape(prod(counts), self.ndim)
 
@@ -273,48 +279,23 @@ def plan_chunks(selection: Selection, grid: Sequence[GridAxis], itemsize: int) -
 
 def _span_pieces(span: Span, grid: GridAxis) -> AxisPieces:
     """Cut start, start + step, ... at the chunk boundaries; rows are in the order of the output."""
-    dims = (span.dim,)
+    axis = OutputAxis(span.dims, span.step)
     step = span.step
     if span.count == 0:
-        return _no_pieces(dims, step)
-    ends = grid.chunk_of(np.array([span.start, span.last]))
-    touched = abs(int(ends[1]) - int(ends[0])) + 1
-    if isinstance(grid, RegularAxis) and abs(step) >= grid.size:
-        # Steps longer than a chunk skip chunks: each index has a chunk of its own.
-        _check_chunks(span.count)
-        index = span.start + step * np.arange(span.count)
-        chunk = grid.chunk_of(index)
-        out_start = np.arange(span.count)
-        return AxisPieces(
-            dims,
-            chunk[:, None],
-            grid.size_of(chunk)[:, None],
-            index - grid.start_of(chunk),
-            out_start,
-            np.ones_like(out_start),
-            step,
-        )
-    _check_chunks(touched)
-    chunk = np.arange(ends[0], ends[1] + np.sign(step), np.sign(step))
-    begin = grid.start_of(chunk)
-    size = grid.size_of(chunk)
-    # The first place k with start + k * step in (or past) the near side of the chunk, and the same
-    # for its far side.
-    end = begin + np.minimum(size, grid.length - begin)  # begin + size could overflow
-    near, far = (begin, end) if step > 0 else (end - 1, begin - 1)
-    first = np.maximum(0, -((span.start - near) // step))
-    stop = np.minimum(span.count, -((span.start - far) // step))
-    keep = stop > first
-    if not keep.all():  # chunks that a step jumps over
-        chunk, begin, size, first, stop = (x[keep] for x in (chunk, begin, size, first, stop))
+        return _no_pieces(axis)
+    if jumps(step, grid):
+        check_chunks(span.count)
+        cuts = cut_jumps(span.start, np.arange(span.count), step, grid)
+    else:
+        ends = grid.chunk_of(np.array([span.start, span.last]))
+        check_chunks(abs(int(ends[1]) - int(ends[0])) + 1)
+        chunk = np.arange(ends[0], ends[1] + np.sign(step), np.sign(step))
+        cuts, keep = cut_spans(span.start, span.count, step, chunk, grid)
+        if not keep.all():  # chunks that a step jumps over
+            cuts = cuts.take(keep)
+    size = grid.size_of(cuts.chunk)
     return AxisPieces(
-        dims,
-        chunk[:, None],
-        size[:, None],
-        span.start + first * step - begin,
-        first,
-        stop - first,
-        step,
+        axis, cuts.chunk[:, None], size[:, None], cuts.start, cuts.out_start, cuts.extent
     )
 
 
@@ -322,7 +303,7 @@ def _point_pieces(points: Points, grids: Sequence[GridAxis]) -> AxisPieces:
     """Group a list of places by chunk."""
     coords = points.coords
     if not len(coords):
-        return _no_pieces(points.dims, 1)
+        return _no_pieces(OutputAxis(points.dims))
     chunk = np.stack([grid.chunk_of(coords[:, i]) for i, grid in enumerate(grids)], axis=-1)
     order = None
     if not _in_order(chunk):
@@ -333,15 +314,12 @@ def _point_pieces(points: Points, grids: Sequence[GridAxis]) -> AxisPieces:
     begin = np.stack([grid.start_of(chunk[:, i]) for i, grid in enumerate(grids)], axis=-1)
     heads = chunk[first]
     return AxisPieces(
-        points.dims,
+        OutputAxis(points.dims, 1, coords - begin, order),
         heads,
         np.stack([grid.size_of(heads[:, i]) for i, grid in enumerate(grids)], axis=-1),
         first,
         first,
         np.diff(np.r_[first, len(coords)]),
-        1,
-        local=coords - begin,
-        position=order,
     )
 
 
@@ -354,15 +332,7 @@ def _in_order(chunk: NDArray[np.int64]) -> bool:
     return bool((lead >= 0).all())
 
 
-def _no_pieces(dims: tuple[int, ...], step: int) -> AxisPieces:
+def _no_pieces(axis: OutputAxis) -> AxisPieces:
     none = np.zeros(0, np.int64)
-    table = np.zeros((0, len(dims)), np.int64)
-    return AxisPieces(dims, table, table, none, none, none, step)
-
-
-def _check_chunks(count: int) -> None:
-    if count > AXIS_CHUNKS:
-        raise MemoryLimitError(
-            f"this selection touches {count} chunks along one dimension; read it in parts of at"
-            f" most {AXIS_CHUNKS}"
-        )
+    table = np.zeros((0, len(axis.dims)), np.int64)
+    return AxisPieces(axis, table, table, none, none, none)

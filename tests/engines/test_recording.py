@@ -10,9 +10,9 @@ import numpy as np
 import gpuzarr
 from gpuzarr.engines.conversion import make_conversion
 from gpuzarr.engines.recording import RecordingEngine
+from gpuzarr.pending import Request, read_selection
 from gpuzarr.plan.batches import BatchLimits
 from gpuzarr.plan.selection import normalize_selection
-from gpuzarr.read import read_selection
 from tests.arrays import CountingStore, plain_store, sharded_store
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def record(store: Any, key: Any, limits: BatchLimits | None = None) -> Recording
     engine = RecordingEngine(limits or BatchLimits(1 << 20, 2, 0))
     source = replace(array._prepare(array._snapshot), engine=engine)  # noqa: SLF001  below Array
     selection = normalize_selection(key, array.shape)
-    read_selection(source, selection, make_conversion(array.dtype))
+    read_selection(Request(source, selection, make_conversion(array.dtype))).result()
     (session,) = engine.sessions
     return session
 

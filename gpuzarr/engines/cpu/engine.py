@@ -70,8 +70,14 @@ class CpuEngine:
         """Libraries that the program needs and that are not installed."""
         return unsupported(program)
 
-    def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    def current_stream(self) -> None:
+        """There are none."""
+
+    def empty(
+        self, shape: Sequence[int], dtype: np.dtype[Any], stream: object = None
+    ) -> np.ndarray[Any, Any]:
         """A new array, refused when the machine cannot hold it."""
+        del stream
         nbytes = prod(shape) * dtype.itemsize
         if nbytes > CHECKED_NBYTES and nbytes > available_nbytes():
             raise MemoryLimitError(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gpuzarr.engines.engine import Output
-    from gpuzarr.plan.chunk_table import AxisPieces, PieceTable
+    from gpuzarr.plan.chunk_table import OutputAxis, PieceTable
     from gpuzarr.program import Layout
 
 Index = tuple[Any, ...]
@@ -32,8 +32,8 @@ class PieceWriter:
         self,
         output: Output,
         pieces: PieceTable,
-        rows: NDArray[np.int64],
-        axes: Sequence[AxisPieces],
+        rows: NDArray[np.int64] | slice,
+        axes: Sequence[OutputAxis],
         nchunks: int,
     ) -> None:
         """Prepare pieces.
@@ -47,14 +47,17 @@ class PieceWriter:
         """
         self._output = output
         self._axes = axes
-        self._start = pieces.start[rows]
-        self._out_start = pieces.out_start[rows]
-        self._extent = pieces.extent[rows]
+        own = slice(0, len(axes))
+        self._start = pieces.start[rows, own]
+        self._out_start = pieces.out_start[rows, own]
+        self._extent = pieces.extent[rows, own]
         self._first = np.searchsorted(pieces.chunk[rows], np.arange(nchunks + 1)).tolist()
         self._lists = any(axis.local is not None for axis in axes)
         self._places: list[memoryview | None] | None = None
         if not self._lists:
-            self._sources = self._columns(self._start, [axis.step for axis in axes])
+            self._sources = self._columns(
+                self._start, [axis.step if axis.dims else None for axis in axes]
+            )
             self._targets = self._columns(self._out_start, [1] * len(axes))
 
     def allow_direct(self, layout: Layout, chunk_shapes: NDArray[np.int64]) -> None:
@@ -68,7 +71,7 @@ class PieceWriter:
         conversion = self._output.conversion
         if (
             self._lists
-            or len(self._extent) != len(chunk_shapes)
+            or not len(self._extent)
             or not (conversion.identity and conversion.field is None and layout.c_order)
             or layout.dtype != array.dtype
             or array.dtype.hasobject
@@ -76,12 +79,16 @@ class PieceWriter:
             or any(axis.step != 1 for axis in self._axes)
         ):
             return
-        whole = (self._extent == chunk_shapes).all(axis=1)
-        direct = whole & _one_run(self._extent, array.shape)
+        first = np.asarray(self._first)
+        row = np.minimum(first[:-1], len(self._extent) - 1)  # of chunks with one piece, that
+        extent = self._extent[row]
+        own = [place for place, axis in enumerate(self._axes) if axis.dims]
+        whole = (extent[:, own] == chunk_shapes).all(axis=1)
+        direct = (np.diff(first) == 1) & whole & _one_run(extent, array.shape)
         if not direct.any():
             return
-        nbytes = (self._extent.prod(axis=1) * array.itemsize).tolist()
-        offset = (self._out_start @ np.asarray(array.strides, np.int64)).tolist()
+        nbytes = (extent.prod(axis=1) * array.itemsize).tolist()
+        offset = (self._out_start[row] @ np.asarray(array.strides, np.int64)).tolist()
         flat = memoryview(array.reshape(-1).view(np.uint8))
         self._places = [
             flat[o : o + n] if is_direct else None
@@ -124,16 +131,15 @@ class PieceWriter:
             else:
                 output.array[target] = fill
 
-    def _columns(self, start: NDArray[np.int64], steps: Sequence[int]) -> list[Index]:
-        """Slices of every row, one for each axis."""
+    def _columns(self, start: NDArray[np.int64], steps: Sequence[int | None]) -> list[Index]:
+        """Slices of every row, one for each axis; without a step, an axis that is not there."""
         if not steps:
             return [()] * len(start)
-        return list(
-            zip(
-                *(_slices(start[:, i], self._extent[:, i], step) for i, step in enumerate(steps)),
-                strict=True,
-            )
-        )
+        columns: list[Sequence[Any]] = [
+            [None] * len(start) if step is None else _slices(start[:, i], self._extent[:, i], step)
+            for i, step in enumerate(steps)
+        ]
+        return list(zip(*columns, strict=True))
 
     def _target(self, row: int) -> Index:
         if not self._lists:
@@ -164,7 +170,9 @@ class PieceWriter:
         ):
             place -= len(axis.dims)
             before: Index = (slice(None),) * place
-            if axis.local is None:
+            if not axis.dims:
+                values = values[(*before, None)]
+            elif axis.local is None:
                 values = values[(*before, _slice(start, start + extent * axis.step, axis.step))]
             else:
                 local = axis.local[start : start + extent]
@@ -175,7 +183,7 @@ class PieceWriter:
 def piece_writers(outputs: Sequence[Output], pieces: PieceTable, nchunks: int) -> list[PieceWriter]:
     """A writer for each output that these pieces go to."""
     if len(outputs) == 1:
-        return [PieceWriter(outputs[0], pieces, np.arange(len(pieces)), pieces.axes[0], nchunks)]
+        return [PieceWriter(outputs[0], pieces, slice(None), pieces.axes[0], nchunks)]
     return [
         PieceWriter(
             outputs[number],

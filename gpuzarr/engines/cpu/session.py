@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import FIRST_COMPLETED, wait
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 from gpuzarr.engines.cpu.scatter import piece_writers
-from gpuzarr.engines.cpu.task import BatchTask
+from gpuzarr.engines.cpu.task import BatchTask, ScatterTask
 from gpuzarr.engines.failures import combine
 from gpuzarr.engines.pool import cpu_count, in_worker, shared_pool
 from gpuzarr.errors import MemoryLimitError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Future
+
+    from numpy.typing import NDArray
 
     from gpuzarr.engines.cpu.task import DecoderFor
     from gpuzarr.engines.engine import Output
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
 SMALL_NBYTES = 1 << 26
 """What a read may hold beyond its output without a `memory_limit`; or one chunk a thread, encoded
 and decoded, where that is more."""
+
+SCATTER_NBYTES = 1 << 22
+"""Bytes of decoded chunks whose pieces one thread writes before another is worth it."""
 
 TINY_NBYTES = 1 << 14
 """Chunks smaller than this are decoded by one thread: handing the interpreter's lock to and fro
@@ -94,6 +100,19 @@ class CpuSession:
             for chunk in range(nchunks):
                 writer.fill(chunk)
 
+    def scatter(self, program: DecodeProgram, batch: Batch, array: NDArray[Any]) -> None:
+        """Write the pieces, in as many tasks as there are threads where there is much to write."""
+        del program
+        nchunks = len(batch.chunks)
+        nbytes = int(batch.chunks.decoded_nbytes.sum())
+        ntasks = min(self._threads, nchunks, 1 + nbytes // SCATTER_NBYTES)
+        edges = [nchunks * i // ntasks for i in range(ntasks + 1)]
+        for begin, end in pairwise(edges):
+            task = ScatterTask(
+                batch, slice(begin, end), array, self._outputs, self._failures, self._stopped
+            )
+            self._submit(task, ntasks)
+
     def fail(self, failures: Sequence[ChunkFailure]) -> None:
         """Record failures."""
         self._failures.extend(failures)
@@ -118,7 +137,7 @@ class CpuSession:
         wait(self._running)
         self._running.clear()
 
-    def _submit(self, task: BatchTask, at_once: int) -> None:
+    def _submit(self, task: Callable[[], None], at_once: int) -> None:
         """Run a task in the pool; here, in a thread of the pool, which must not wait for it."""
         if at_once == 1 or in_worker():
             while self._running:

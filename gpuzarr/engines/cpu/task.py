@@ -7,7 +7,8 @@ thread needs memory for one chunk only. What fails is recorded, and the other ch
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from math import prod
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -217,3 +218,42 @@ class BatchTask:
 def _into(place: memoryview, scratch: EncodedScratch) -> Callable[[int], memoryview]:
     """Give `place` to a store that reads exactly as many bytes, scratch to any other."""
     return lambda nbytes: place if nbytes == len(place) else scratch.allocate(nbytes)
+
+
+class ScatterTask:
+    """Some chunks that lie decoded in an array; see `Session.scatter`."""
+
+    def __init__(  # noqa: PLR0913, PLR0917  everything that a thread needs
+        self,
+        batch: Batch,
+        rows: slice,
+        array: NDArray[Any],
+        outputs: Sequence[Output],
+        failures: list[ChunkFailure],
+        stopped: threading.Event,
+    ) -> None:
+        """Take over the chunks `rows` of a batch; the others are as in `BatchTask`."""
+        self._batch = batch
+        self._rows = range(rows.start, rows.stop)
+        self._array = array
+        self._outputs = outputs
+        self._failures = failures
+        self._stopped = stopped
+
+    def __call__(self) -> None:
+        """Write the pieces."""
+        batch, rows = self._batch, self._rows
+        pieces = batch.pieces.of_chunks(np.arange(rows.start, rows.stop))
+        writers = piece_writers(self._outputs, pieces, len(rows))
+        flat = self._array.reshape(-1)
+        starts = (batch.start // self._array.itemsize).tolist()
+        for place, row in enumerate(rows):
+            if self._stopped.is_set():
+                return
+            shape = batch.chunks.shape[row].tolist()
+            values = flat[starts[row] : starts[row] + prod(shape)].reshape(shape)
+            try:
+                for writer in writers:
+                    writer.write(place, values)
+            except ValueError as error:
+                self._failures.append(chunk_failure(batch, row, "convert", error))

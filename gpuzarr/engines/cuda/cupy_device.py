@@ -183,10 +183,10 @@ class CupyDevice:
             free, _ = cupy.cuda.runtime.memGetInfo()
             return int(free) + int(cupy.get_default_memory_pool().free_bytes())
 
-    def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Any:
-        """A new array."""
+    def empty(self, shape: Sequence[int], dtype: np.dtype[Any], stream: Stream) -> Any:
+        """A new array, in memory of the stream's: it is given away again in the stream's order."""
         nbytes = prod(shape) * dtype.itemsize
-        with self.at_work(f"hold the result of {nbytes:,} bytes"):
+        with self.at_work(f"hold the result of {nbytes:,} bytes", stream):
             return cupy.empty(tuple(shape), dtype)
 
     def owns(self, array: object) -> bool:

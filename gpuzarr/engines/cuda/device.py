@@ -203,8 +203,8 @@ class Device(Protocol):
         """Bytes of device memory that can be allocated, about."""
         ...
 
-    def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> DeviceArray:
-        """A new C-contiguous array, not written yet.
+    def empty(self, shape: Sequence[int], dtype: np.dtype[Any], stream: Stream) -> DeviceArray:
+        """A new C-contiguous array, not written yet, for work that is ordered on `stream`.
 
         Raises:
             MemoryLimitError: it does not fit.

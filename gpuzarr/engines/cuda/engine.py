@@ -169,7 +169,13 @@ class CudaEngine:
         with self._lock:
             return self._met.setdefault(program, Counter())
 
-    def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> DeviceArray:
+    def current_stream(self) -> Stream:
+        """The device's, in this thread."""
+        return self.on_device.current_stream()
+
+    def empty(
+        self, shape: Sequence[int], dtype: np.dtype[Any], stream: Stream | None = None
+    ) -> DeviceArray:
         """A new array on the device.
 
         Raises:
@@ -179,7 +185,7 @@ class CudaEngine:
             raise UnsupportedError(
                 f"arrays in GPU memory cannot have dtype {dtype}: {_ways_out(dtype)}"
             )
-        return self.on_device.empty(shape, dtype)
+        return self.on_device.empty(shape, dtype, self._ordered(stream))
 
     def owns(self, array: object) -> bool:
         """Whether an array is in this device's memory."""

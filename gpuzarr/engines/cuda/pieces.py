@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gpuzarr.plan.chunk_table import AxisPieces, PieceTable
+    from gpuzarr.plan.chunk_table import OutputAxis, PieceTable
 
 HEAD = 3
 """Columns before those of the axes: chunk, first element, target."""
@@ -91,7 +91,7 @@ def element_strides(shape: NDArray[np.int64], axes: Sequence[int]) -> NDArray[np
 def piece_rows(  # noqa: PLR0913, PLR0917  all that places are made of
     pieces: PieceTable,
     chosen: NDArray[np.int64],
-    axes: Sequence[AxisPieces],
+    axes: Sequence[OutputAxis],
     strides: NDArray[np.int64],
     address: int,
     out_strides: Sequence[int],
@@ -121,6 +121,11 @@ def piece_rows(  # noqa: PLR0913, PLR0917  all that places are made of
     for a, (axis, out_stride) in enumerate(zip(axes, out_strides, strict=True)):
         here = HEAD + A_AXIS * a
         rows[:, here] = extent[:, a]
+        if not axis.dims:
+            rows[:, here + 1] = 0
+            rows[:, here + 2] = out_stride
+            target += out_start[:, a] * out_stride
+            continue
         stride = strides[chunk][:, list(axis.dims)]
         if axis.local is None:
             rows[:, here + 1] = axis.step * stride[:, 0]

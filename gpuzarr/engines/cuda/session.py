@@ -21,7 +21,7 @@ from gpuzarr.engines.cuda.flight import layout_nbytes, start_chunks, start_fill,
 from gpuzarr.engines.cuda.frames.blosc_on_device import Probe
 from gpuzarr.engines.cuda.kvikio_reader import PAGE, KvikioReading, local_paths
 from gpuzarr.engines.cuda.slabs import slab_nbytes
-from gpuzarr.engines.cuda.staged import ReadChunks, Stage, Staging
+from gpuzarr.engines.cuda.staged import DeviceChunks, ReadChunks, Stage, Staging
 from gpuzarr.engines.cuda.staging import (
     MISSING,
     READY,
@@ -33,6 +33,7 @@ from gpuzarr.engines.cuda.staging import (
 from gpuzarr.engines.cuda.transfer import OutputTarget
 from gpuzarr.engines.failures import chunk_failure, combine
 from gpuzarr.errors import GpuzarrError, MemoryLimitError
+from gpuzarr.plan.batches import DEVICE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,13 +44,20 @@ if TYPE_CHECKING:
     from gpuzarr.engines.cuda.device import Stream
     from gpuzarr.engines.cuda.engine import CudaEngine
     from gpuzarr.engines.cuda.flight import Flight
-    from gpuzarr.engines.cuda.staged import DeviceChunks
-    from gpuzarr.engines.engine import Output
+    from gpuzarr.engines.engine import DeviceArray, Output
     from gpuzarr.errors import ChunkFailure
     from gpuzarr.plan.batches import Batch
     from gpuzarr.plan.chunk_table import PieceTable
     from gpuzarr.program import DecodeProgram
     from gpuzarr.stores.store import Store
+
+
+class Held:
+    """An array whose memory is in use; none of it is this read's."""
+
+    def __init__(self, array: DeviceArray) -> None:
+        self.array = array
+        self.address = self.nbytes = 0
 
 
 class DirectReading:
@@ -204,6 +212,24 @@ class CudaSession:
         """Write the fill value where chunks are not stored."""
         flight = start_fill(self._targets, pieces, self._device, self._engine.pool, self._stream)
         self._add(flight)
+
+    def scatter(self, program: DecodeProgram, batch: Batch, array: DeviceArray) -> None:
+        """Write the pieces of chunks that lie decoded in an array of the device."""
+        n = len(batch.chunks)
+        on_device = Staging(None, 0, Held(array), self._device.address_of(array))
+        self._fly(
+            DeviceChunks(
+                batch,
+                DeviceProgram(program, 0),
+                np.arange(n),
+                np.full(n, DEVICE, np.uint8),
+                batch.start,
+                batch.nbytes,
+                on_device,
+                None,
+                None,
+            )
+        )
 
     def fail(self, failures: Sequence[ChunkFailure]) -> None:
         """Record failures."""

@@ -339,7 +339,7 @@ def fill(work: Work, targets: Sequence[OutputTarget], pieces: PieceTable) -> Non
         ValueError: a fill value that does not fit into its output.
     """
     nchunks = int(pieces.chunk[-1]) + 1
-    ndim = 1 + max((max(axis.dims) for axes in pieces.axes for axis in axes), default=-1)
+    ndim = 1 + max((dim for axes in pieces.axes for axis in axes for dim in axis.dims), default=-1)
     strides = np.zeros((nchunks, ndim), np.int64)
 
     def kind(target: OutputTarget) -> object:

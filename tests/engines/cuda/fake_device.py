@@ -127,7 +127,10 @@ class FakeDevice:
     def free_nbytes(self) -> int:
         return self.free - self.used
 
-    def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    def empty(
+        self, shape: Sequence[int], dtype: np.dtype[Any], stream: FakeStream
+    ) -> np.ndarray[Any, Any]:
+        del stream
         nbytes = prod(shape) * dtype.itemsize
         if nbytes > self.free:
             raise MemoryLimitError(f"the result needs {nbytes:,} bytes of device memory")

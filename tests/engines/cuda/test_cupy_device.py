@@ -53,6 +53,10 @@ def store() -> dict[str, bytes]:
     return plain_store(ARRAY, (7, 7), encode=encode, codecs=("bytes", ZSTD))
 
 
+def empty(device: Any, shape: tuple[int, ...]) -> Any:
+    return device.empty(shape, np.dtype("i4"), device.current_stream())
+
+
 def test_whole_reads(module: Any, store: dict[str, bytes]) -> None:
     with installed(module.CupyDevice(1)):
         array = gpuzarr.open_array(store, device="cuda")
@@ -65,16 +69,16 @@ def test_whole_reads(module: Any, store: dict[str, bytes]) -> None:
         compiled = pretend_cupy.state.compiled
         np.testing.assert_array_equal(array[...].get(), ARRAY)
         assert pretend_cupy.state.compiled <= compiled + 1, "modules are kept"
-        out = module.CupyDevice(1).empty((20, 30), np.dtype("i4"))
+        out = empty(module.CupyDevice(1), (20, 30))
         assert array.read(out=out) is out
         key = (np.array([[0, 1, 2], [19, 5, 6]]), np.array([[3, 4, 5], [0, 1, 29]]))
-        points = module.CupyDevice(1).empty((3, 2), np.dtype("i4")).T
+        points = empty(module.CupyDevice(1), (3, 2)).T
         np.testing.assert_array_equal(array.read(key, out=points).get(), ARRAY[key])
         assert pretend_cupy.state.synchronized == 1, "its axes do not join without a copy"
         with pytest.raises(ValueError, match=r"ndarray on cuda:1"):
             array.read(out=np.zeros((20, 30), np.int32))
         with pytest.raises(ValueError, match=r"ndarray on cuda:1, not a .*ndarray on cuda:0"):
-            array.read(out=module.CupyDevice(0).empty((20, 30), np.dtype("i4")))
+            array.read(out=empty(module.CupyDevice(0), (20, 30)))
 
 
 def test_what_arrays_it_holds(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +241,7 @@ def test_a_forked_child_is_told_at_every_call(
             lambda: array[...],
             device.current_stream,
             device.free_nbytes,
-            lambda: device.empty((2,), np.dtype("i4")),
+            lambda: device.empty((2,), np.dtype("i4"), stream),
             lambda: device.allocate(8, stream),
             lambda: device.pin(8),
             lambda: device.upload(pinned.array, memory.address, stream),

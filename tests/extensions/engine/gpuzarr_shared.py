@@ -56,8 +56,12 @@ class SharedEngine:
         """What the CPU cannot decode."""
         return unsupported(program)
 
-    def empty(self, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
+    def current_stream(self) -> None:
+        """There are none."""
+
+    def empty(self, shape: Sequence[int], dtype: np.dtype, stream: object = None) -> np.ndarray:
         """A new array in shared memory."""
+        del stream
         if dtype.hasobject:
             raise MemoryLimitError(f"elements of dtype {dtype} cannot lie in shared memory")
         memory = mmap.mmap(-1, max(1, prod(shape) * dtype.itemsize))

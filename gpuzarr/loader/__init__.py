@@ -1,0 +1,1 @@
+"""The Loader: batches of windows, shuffled, split among ranks, read ahead."""
