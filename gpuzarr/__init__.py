@@ -25,6 +25,7 @@ from gpuzarr.errors import (
     UnsupportedError,
 )
 from gpuzarr.group import Group
+from gpuzarr.loader import Loader
 from gpuzarr.many import read_batch
 from gpuzarr.pending import PendingRead
 from gpuzarr.stores.store import Blob, Store
@@ -41,6 +42,7 @@ __all__ = [
     "DeviceError",
     "GpuzarrError",
     "Group",
+    "Loader",
     "MemoryLimitError",
     "MetadataError",
     "NotFoundError",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -271,6 +272,11 @@ class Array:
         metadata = load_array(self._store, self._path, self.metadata.zarr_format)
         self._snapshot = Snapshot(metadata)
         return self
+
+    def with_memory_limit(self, nbytes: int) -> Array:
+        """The same array, with another `memory_limit`: see `gpuzarr.open`."""
+        options = replace(self._options, memory_limit=nbytes)
+        return Array(self._store, self._path, self.metadata, options)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:  # noqa: FBT001
         """`numpy.asarray(array)`: reads everything."""

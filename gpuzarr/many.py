@@ -7,6 +7,7 @@ output, whose first axis counts them, so that nothing is done selection by selec
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from gpuzarr.plan.selection import Selection
     from gpuzarr.program import DecodeProgram
     from gpuzarr.source import ArraySource
+    from gpuzarr.stores.store import Store
 
     Place = Array | IndexingMethod
 
@@ -116,8 +118,9 @@ def make_requests(
         try:
             made.append(make_request(place, key, dtype=due, scale=scale, offset=offset))
         except GpuzarrError as error:
-            error.message = f"selection {number}: {error.message}"
-            raise
+            named = copy(error)  # the array may keep it, and raise it again
+            named.message = f"selection {number}: {error.message}"
+            raise named from error
     return made
 
 
@@ -299,7 +302,8 @@ def _view(place: _Place, selection: Selection, *, together: bool) -> DeviceArray
         return place.array
     if together:
         return place.array.reshape((len(place.array), *selection.canonical_shape))
-    return place.array[place.number].reshape(selection.canonical_shape)
+    # `...` keeps results without dimensions arrays, which are written to.
+    return place.array[place.number, ...].reshape(selection.canonical_shape)
 
 
 def _kind_of_output(request: Request) -> object:
@@ -324,12 +328,14 @@ class _Finder:
         self._requests = requests
         self._rows: dict[int, list[tuple[tuple[int, ...], set[tuple[int, ...]]]]] = {}
 
-    def __call__(self, failure: ChunkFailure) -> ChunkFailure:
-        """The failure with the numbers of these selections."""
+    def __call__(self, failure: ChunkFailure, store: Store) -> ChunkFailure:
+        """The failure, in a store, with the numbers of these selections."""
         numbers = tuple(
             number
             for number, request in enumerate(self._requests)
-            if _may_be_of(failure, request.source) and self._touches(number, failure.coords)
+            if request.source.store is store
+            and _may_be_of(failure, request.source)
+            and self._touches(number, failure.coords)
         )
         return replace(failure, requests=numbers)
 
@@ -346,7 +352,5 @@ class _Finder:
 
 
 def _may_be_of(failure: ChunkFailure, source: ArraySource) -> bool:
-    """Whether a failed chunk is one of an array's."""
-    if failure.store not in {None, source.store.name}:
-        return False
+    """Whether a failed chunk in an array's store is one of the array's."""
     return not source.path or failure.key.startswith(f"{source.path}/")

@@ -127,7 +127,7 @@ class PendingRead:
         *,
         copies: Sequence[Copy] = (),
         stopped: threading.Event | None = None,
-        explain_failure: Callable[[ChunkFailure], ChunkFailure] | None = None,
+        explain_failure: Callable[[ChunkFailure, Store], ChunkFailure] | None = None,
     ) -> None:
         """Start a read.
 
@@ -136,7 +136,8 @@ class PendingRead:
             result: what `result` gives.
             copies: what is to be done when all is there.
             stopped: set by another thread to give up the read.
-            explain_failure: adds to a failure what else is known of it.
+            explain_failure: adds to a failure in a store what else is known of it, in reads of
+                many selections.
         """
         self._began = time.perf_counter()
         self._shares = shares
@@ -191,7 +192,6 @@ class PendingRead:
         """Hops 6 to 9: a session for each engine."""
         sessions: list[Session] = []
         self._missing, self._error = 0, None
-        share = None
         try:
             for share in self._shares:
                 session = share.engine.begin(share.outputs, share.stream)
@@ -199,8 +199,8 @@ class PendingRead:
                 self._missing += read_share(share, session, self._stopped, careful=careful)
         except BaseException as error:
             self._give_up(sessions)
-            if isinstance(error, (ChunkError, StoreError)) and share is not None:
-                self._error = _with_original_keys(error, share.stores)
+            if isinstance(error, (ChunkError, StoreError)):
+                self._error = error
             raise
         return sessions
 
@@ -217,21 +217,37 @@ class PendingRead:
             if isinstance(error, GpuzarrError):
                 self._error = error
             raise
+        whole = self._stopped is None or not self._stopped.is_set()
         for part in self._parts():
             for cache in part.caches:
-                cache.keep()
+                if whole:
+                    cache.keep()
+                else:  # not all of it was read
+                    cache.forget()
         return missing
 
     def _finish_all(self, sessions: Sequence[Session]) -> int:
         missing = 0
-        errors: list[ReadError] = []
+        explain = self._explain_failure
+        errors: list[GpuzarrError] = []
+        failed: dict[object, ChunkFailure] = {}
         for share, session in zip(self._shares, sessions, strict=True):
             try:
                 missing += session.finish()
-            except (ChunkError, StoreError) as error:
-                errors.append(_with_original_keys(error, share.stores))
+            except (ChunkError, StoreError, MemoryLimitError) as error:
+                if explain is None:  # of one selection, the engine's error says all
+                    raise
+                errors.append(error)
+                if not isinstance(error, ChunkError):
+                    _give_original_key(error, share.stores)
+                    continue
+                for mounted in error.failures:
+                    failure, store = _original_failure(mounted, share.stores)
+                    chunk = (id(store), failure.key, failure.coords)
+                    if chunk not in failed:
+                        failed[chunk] = explain(failure, store)
         if errors:
-            raise self._explained(errors)
+            raise combine(list(failed.values())) if failed else errors[0]
         return missing
 
     def _give_up(self, sessions: Sequence[Session]) -> None:
@@ -241,19 +257,6 @@ class PendingRead:
         for part in self._parts():
             for cache in part.caches:
                 cache.forget()
-
-    def _explained(self, errors: Sequence[ReadError]) -> GpuzarrError:
-        """One error of those of all engines."""
-        explain = self._explain_failure
-        failures = [
-            failure
-            for error in errors
-            if isinstance(error, ChunkError)
-            for failure in error.failures
-        ]
-        if not failures or (len(errors) == 1 and explain is None):
-            return errors[0]
-        return combine(failures if explain is None else [explain(f) for f in failures])
 
     def _tell(self, missing: int, sources: Sequence[ArraySource]) -> None:
         """Log what is worth it."""
@@ -280,21 +283,19 @@ def _common_place(sources: Sequence[ArraySource]) -> tuple[str | None, str | Non
     return next(iter(names), None), next(iter(paths)) if len(paths) == 1 else None
 
 
-def _with_original_keys(error: ReadError, stores: Sequence[Store]) -> ReadError:
-    """The same error with keys as they are in the stores themselves."""
+def _original_failure(failure: ChunkFailure, stores: Sequence[Store]) -> tuple[ChunkFailure, Store]:
+    """The failure with the key as it is in the store itself, and that store."""
     if len(stores) == 1:
-        return error
-    if isinstance(error, ChunkError) and error.failures:
-        failures = []
-        for failure in error.failures:
-            number, key = original_key(failure.key)
-            failures.append(replace(failure, key=key, store=stores[number].name))
-        renamed = combine(failures)
-        return renamed if isinstance(renamed, (ChunkError, StoreError)) else error
-    if error.key is not None and error.store is None:
+        return failure, stores[0]
+    number, key = original_key(failure.key)
+    return replace(failure, key=key, store=stores[number].name), stores[number]
+
+
+def _give_original_key(error: GpuzarrError, stores: Sequence[Store]) -> None:
+    """Name the key as it is in the store itself, and that store."""
+    if len(stores) > 1 and error.key is not None:
         number, error.key = original_key(error.key)
         error.store = stores[number].name
-    return error
 
 
 def _tell_all_missing(source: ArraySource, plan: ChunkPlan) -> None:

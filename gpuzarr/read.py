@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gpuzarr.chunk_cache import CacheUse
     from gpuzarr.engines.engine import Engine, Output, Session, Staging
     from gpuzarr.plan.batches import Batch
-    from gpuzarr.plan.chunk_table import ChunkPlan, ChunkTable
+    from gpuzarr.plan.chunk_table import ChunkPlan, ChunkTable, PieceTable
     from gpuzarr.plan.joint import JointPlan, Tables
     from gpuzarr.program import DecodeProgram
     from gpuzarr.source import ArraySource
@@ -149,8 +149,8 @@ def read_share(
                 engine_log.debug("fill: %d chunks", nmissing)
                 try:
                     session.fill(missing)
-                except ValueError as error:  # the fill value does not fit into the result's type
-                    session.fail(_fill_failures(chunks, ranges, error))
+                except ValueError:  # a fill value does not fit into the result's type
+                    session.fail(_fill_apart(session, chunks, missing, ranges))
             counts.chunks += len(chunks)
             for batch in make_batches(chunks, pieces, ranges, limits):
                 if stopped is not None and stopped.is_set():
@@ -222,10 +222,18 @@ def _locate(
     )
 
 
-def _fill_failures(chunks: ChunkTable, ranges: ByteRanges, error: ValueError) -> list[ChunkFailure]:
-    """The failures of all chunks that are not stored, when the fill value cannot be converted."""
+def _fill_apart(
+    session: Session, chunks: ChunkTable, missing: PieceTable, ranges: ByteRanges
+) -> list[ChunkFailure]:
+    """Fill output by output; gives the failures of the chunks whose fill value does not fit."""
     rows = np.flatnonzero(ranges.nbytes == MISSING)
-    return [
-        ChunkFailure(ranges.keys[key], tuple(coords), "convert the fill value", error)
-        for key, coords in zip(ranges.key[rows].tolist(), chunks.coords[rows].tolist(), strict=True)
-    ]
+    failures: dict[int, ChunkFailure] = {}
+    for number in np.unique(missing.output).tolist():
+        pieces = missing.take(np.flatnonzero(missing.output == number))
+        try:
+            session.fill(pieces)
+        except ValueError as error:
+            for row in rows[np.unique(pieces.chunk)].tolist():
+                key, coords = ranges.keys[int(ranges.key[row])], tuple(chunks.coords[row].tolist())
+                failures[row] = ChunkFailure(key, coords, "convert the fill value", error)
+    return list(failures.values())

@@ -40,6 +40,9 @@ class MountedStores(Store):
         self._stores = stores
         self.name = f"{len(stores)} stores"
 
+    def __repr__(self) -> str:
+        return f"MountedStores({list(self._stores)!r})"
+
     def read(
         self,
         key: str,

@@ -117,6 +117,8 @@ class PieceWriter:
 
     def fill(self, chunk: int) -> None:
         """Write the fill value, converted like any value, to all pieces of a chunk."""
+        if self._first[chunk] == self._first[chunk + 1]:
+            return
         output = self._output
         conversion = output.conversion
         fill = output.fill if conversion.field is None else output.fill[conversion.field]

@@ -346,11 +346,19 @@ class CudaSession:
         if not len(rows):
             return
         self._missing += len(rows)
-        try:
-            self.fill(batch.pieces.of_chunks(rows))
-        except ValueError as error:
-            what = "convert the fill value"
-            self._failures += [chunk_failure(batch, row, what, error) for row in rows.tolist()]
+        missing = batch.pieces.of_chunks(rows)
+        with suppress(ValueError):
+            self.fill(missing)
+            return
+        failures: dict[int, ChunkFailure] = {}  # of the chunks whose fill value does not fit
+        for number in np.unique(missing.output).tolist():
+            pieces = missing.take(np.flatnonzero(missing.output == number))
+            try:
+                self.fill(pieces)
+            except ValueError as error:
+                for row in rows[np.unique(pieces.chunk)].tolist():
+                    failures[row] = chunk_failure(batch, row, "convert the fill value", error)
+        self._failures += failures.values()
 
     def _check_fits(self, reading: Reading | DirectReading) -> None:
         """Refuse chunks that exceed the user's limit before they are read."""

@@ -1,0 +1,305 @@
+"""`Loader`: an array, or several, as batches of windows: shuffled, split among ranks, read ahead.
+
+An epoch is a list of windows that is never written out: window number i of rank r is found by
+arithmetic on (seed, epoch, i) alone, on every machine, so that resuming costs nothing and needs no
+memory. Batches are read by one thread, `prefetch` ahead, each as one `read_batch`.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from gpuzarr.chunk_cache import ChunkCache
+from gpuzarr.errors import MemoryLimitError
+from gpuzarr.loader.epoch import EpochRules, at_least
+from gpuzarr.loader.explain import LoaderExplanation, explain_loader
+from gpuzarr.loader.iteration import LoaderIterator, Progress
+from gpuzarr.loader.prefetch import Prefetch
+from gpuzarr.loader.reading import BatchReader, current_streams, window_requests
+from gpuzarr.loader.variables import check_alike, find_variables, whole_crop
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from gpuzarr.loader.variables import Source
+
+    Windows = Literal["grid", "random"] | Sequence[Any]
+
+STATE_VERSION = 1
+
+
+class Loader:
+    """Batches of windows of an array, for training loops; iterating is one epoch.
+
+    >>> array = gpuzarr.open_array(store, path="temperature")
+    >>> loader = gpuzarr.Loader(array, crop=(2, 2), batch_size=4, shuffle=True, seed=7)
+    >>> len(loader)
+    2
+    >>> [batch.shape for batch in loader]
+    [(4, 2, 2), (2, 2, 2)]
+
+    Each `iter()` is the next epoch. The order of the windows depends on `seed` and the epoch
+    alone: it is the same on every machine, and every rank reads its own share of it. Batches are
+    new arrays, on the device of the source; on a GPU all work is ordered on the stream that was
+    current when the iteration began.
+
+    A loader pickles, without its position and cache, for workers in other processes. After `fork()`
+    the child makes iterators of its own. One iteration is active at a time: a new one ends the one
+    before it.
+    """
+
+    def __init__(  # noqa: PLR0913  everything that one may wish
+        self,
+        source: Source,
+        *,
+        batch_size: int,
+        crop: int | Sequence[int | None] | None = None,
+        shuffle: bool = False,
+        seed: int = 0,
+        windows: Windows = "grid",
+        samples_per_epoch: int | None = None,
+        dtype: Any = None,
+        scale: Any = None,
+        offset: Any = None,
+        stride: int | Sequence[int] | None = None,
+        locality: int | None = None,
+        prefetch: int = 2,
+        cache_nbytes: int = 0,
+        memory_limit: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        remainder: Literal["keep", "drop", "pad"] = "keep",
+        drop_last: bool = False,
+    ) -> None:
+        """Choose windows; nothing is read.
+
+        Args:
+            source: an array; or several that are read at the same windows: a tuple or list (batches
+                are tuples), or a mapping or group (batches are dicts; of a group, the arrays with
+                as many dimensions as `crop` has). Arrays with fewer dimensions than the largest
+                are cut by the last entries of `crop`.
+            batch_size: windows in a batch.
+            crop: elements of a window along each dimension; None or -1 for all of them.
+            shuffle: the grid, or the given windows, in another order each epoch.
+            seed: of the order and of random places.
+            windows: "grid": all whole crops, `stride` apart; "random": `samples_per_epoch` places
+                that are drawn anew each epoch; or a sequence of selections of one shape, as
+                `array[key]` takes them.
+            samples_per_epoch: for "random".
+            dtype: of the batches; a mapping by name, or a sequence, chooses for each variable.
+            scale: as in `Array.read`, or for each variable.
+            offset: as in `Array.read`, or for each variable.
+            stride: elements between windows of the grid; default `crop`.
+            locality: windows lie in groups, those that begin in the same stored object (or in as
+                many as a crop is long); the windows of so many groups are mixed at a time, so
+                that chunks are used again while they are in the cache. None: windows are mixed
+                over all of the array. `explain` shows what it saves.
+            prefetch: batches that are read ahead; 0 reads in the consumer's thread.
+            cache_nbytes: memory, on the device, for decoded chunks that are kept between batches.
+            memory_limit: bytes for batches read ahead, the cache and reading together, beyond the
+                batch that the consumer has.
+            rank: which share of the epoch this loader reads.
+            world_size: number of shares.
+            remainder: shares of unequal length are kept ("keep"), cut to the shortest ("drop"), or
+                filled from the epoch's beginning ("pad"): with the last two all ranks have the
+                same number of batches.
+            drop_last: leave out a last batch that is not full.
+
+        Raises:
+            SelectionError: windows that do not fit into the array.
+            MemoryLimitError: `memory_limit` is too small for what was asked for.
+            UnsupportedError: a codec or conversion that is not available.
+        """
+        given = not isinstance(windows, str)
+        ndim = None if given or crop is None else 1 if isinstance(crop, int) else len(crop)
+        self._variables = find_variables(source, ndim, dtype=dtype, scale=scale, offset=offset)
+        self._batch_size = at_least("batch_size", batch_size, 1)
+        self._prefetch = at_least("prefetch", prefetch, 0)
+        self._cache_nbytes = at_least("cache_nbytes", cache_nbytes, 0)
+        if given == (crop is not None):
+            raise ValueError(
+                "windows that are given have shapes of their own; leave crop= out"
+                if given
+                else "crop= says how large windows are; or give a sequence of selections"
+            )
+        largest = self._variables.largest
+        whole = None if crop is None else whole_crop(crop, largest)
+        if whole is not None:
+            check_alike(self._variables, whole)
+        self._rules = EpochRules.make(
+            largest,
+            windows,
+            crop=whole,
+            stride=stride,
+            samples=samples_per_epoch,
+            shuffle=shuffle,
+            seed=seed,
+            locality=locality,
+            rank=rank,
+            world_size=world_size,
+            remainder=remainder,
+            batch_size=self._batch_size,
+            drop_last=drop_last,
+        )
+        self._limit_memory(memory_limit)
+        self._reset()
+
+    def _reset(self) -> None:
+        """Begin at the first epoch, with nothing read."""
+        self._epoch, self._batch = 0, 0
+        self._progress = Progress(0, 0, len(self), 0, 0, 0.0, 0.0)
+        self._current: weakref.ref[LoaderIterator] | None = None
+        self._caches: dict[int, ChunkCache] | None = None
+        self._process = os.getpid()
+
+    # ------------------------------------------------------------------------------------ epochs
+
+    def __len__(self) -> int:
+        """Batches of an epoch, on this rank."""
+        return self._rules.nbatches
+
+    def __iter__(self) -> LoaderIterator:
+        inherited = self._process != os.getpid()  # by fork(): what the parent has is not ours
+        before = None if self._current is None or inherited else self._current()
+        if before is not None:
+            before.close()
+        if inherited:
+            self._caches, self._process = None, os.getpid()
+        epoch, first = self._rules.epoch(self._epoch), min(self._batch, len(self))
+        read = BatchReader(
+            self._variables, epoch, self._make_caches(), current_streams(self._variables)
+        )
+        batches = Prefetch(read, first, len(self), self._prefetch)
+        iterator = LoaderIterator(batches, self._variables, epoch, first, self._delivered)
+        self._current = weakref.ref(iterator)
+        self._delivered(iterator)
+        return iterator
+
+    def _delivered(self, iterator: LoaderIterator) -> None:
+        """Remember how far the active iteration is; behind its last batch comes the next epoch."""
+        if self._current is None or self._current() is not iterator:
+            return
+        self._progress = progress = iterator.progress
+        self._epoch, self._batch = progress.epoch, progress.batches
+        if progress.batches == progress.of:
+            self._epoch, self._batch = progress.epoch + 1, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make the next `iter()` this epoch, from its beginning."""
+        self._epoch, self._batch = at_least("epoch", epoch, 0), 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the consumer is: what `load_state_dict` needs to go on behind the last batch."""
+        return {
+            "version": STATE_VERSION,
+            "epoch": self._epoch,
+            "batch": self._batch,
+            **self._rules.fingerprint(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Make the next `iter()` go on where a loader was that gave this state.
+
+        Raises:
+            ValueError: it was of another order: other windows, seed, ranks or batches.
+        """
+        mine = {"version": STATE_VERSION, **self._rules.fingerprint()}
+        differ = [name for name, value in mine.items() if state.get(name) != value]
+        if differ:
+            raise ValueError(
+                "this state is of a loader with another "
+                + ", ".join(f"{name} ({state.get(name)!r}, not {mine[name]!r})" for name in differ)
+            )
+        self._epoch, self._batch = int(state["epoch"]), int(state["batch"])
+
+    @property
+    def progress(self) -> Progress:
+        """How far the current epoch is, and how fast; it prints."""
+        return self._progress
+
+    def explain(self, batches: int = 32) -> LoaderExplanation:
+        """What reading an epoch does, from the plans of its first batches: a report that prints.
+
+        Args:
+            batches: so many are planned; nothing is read.
+        """
+        return explain_loader(
+            self._rules.epoch(self._epoch),
+            partial(window_requests, self._variables),
+            batches=batches,
+            cache_nbytes=self._cache_nbytes,
+            prefetch=self._prefetch,
+            batch_nbytes=self.batch_nbytes,
+        )
+
+    def __repr__(self) -> str:
+        names = ", ".join(variable.array.name for variable in self._variables.all)
+        return (
+            f"<gpuzarr.Loader of {names}: {self._rules.length:,} windows in {len(self):,} batches"
+            f" of {self._batch_size}>"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = (
+            *("_variables", "_batch_size", "_prefetch", "_cache_nbytes"),
+            *("_rules", "_epoch", "_batch"),
+        )
+        return {name: self.__dict__[name] for name in kept}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        epoch, batch = self._epoch, self._batch
+        self._reset()
+        self._epoch, self._batch = epoch, batch
+
+    # ----------------------------------------------------------------------------------- reading
+
+    @property
+    def batch_nbytes(self) -> int:
+        """Bytes of a full batch."""
+        if not self._rules.length:
+            return 0
+        window = self._rules.epoch(0).windows(0, 1)
+        requests = window_requests(self._variables, window)
+        return self._batch_size * sum(
+            request.selection.size * request.conversion.result.itemsize for request in requests
+        )
+
+    def _limit_memory(self, limit: int | None) -> None:
+        """Give what is left of the memory to reading."""
+        if limit is None:
+            return
+        held = self._prefetch * self.batch_nbytes + self._cache_nbytes
+        if held >= limit:
+            raise MemoryLimitError(
+                f"{self._prefetch} batches of {self.batch_nbytes:,} bytes and a cache of"
+                f" {self._cache_nbytes:,} need more than memory_limit={limit:,}; lower prefetch=,"
+                " batch_size= or cache_nbytes="
+            )
+        self._variables = replace(
+            self._variables,
+            all=tuple(
+                replace(variable, array=variable.array.with_memory_limit(limit - held))
+                for variable in self._variables.all
+            ),
+        )
+
+    def _make_caches(self) -> dict[int, ChunkCache]:
+        """A cache for each array, as large as its share of what a window needs."""
+        if self._caches is None:
+            self._caches = {}
+            if self._cache_nbytes and self._rules.length:
+                requests = window_requests(self._variables, self._rules.epoch(0).windows(0, 1))
+                sizes = {
+                    id(r.source): r.selection.size * r.conversion.stored.itemsize for r in requests
+                }
+                total = sum(sizes.values())
+                for request in requests:
+                    key = id(request.source)
+                    share = self._cache_nbytes * sizes[key] // max(1, total)
+                    self._caches[key] = ChunkCache(request.source, share)
+        return self._caches

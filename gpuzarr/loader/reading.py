@@ -1,0 +1,122 @@
+"""Reads the batches of an epoch, one after another, in whichever thread it is asked."""
+
+from __future__ import annotations
+
+import reprlib
+from typing import TYPE_CHECKING, Any
+
+from gpuzarr.array import make_request
+from gpuzarr.errors import ChunkError, GpuzarrError
+from gpuzarr.loader.epoch import CropKey
+from gpuzarr.many import start_batch
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Mapping, Sequence
+
+    from gpuzarr.chunk_cache import ChunkCache
+    from gpuzarr.errors import ChunkFailure
+    from gpuzarr.loader.epoch import Epoch
+    from gpuzarr.loader.variables import Variables
+    from gpuzarr.pending import Request
+
+    Window = tuple[Any, ...]
+
+SHOWN_WINDOWS = 4
+"""Windows that are named in an error."""
+
+
+class BatchReader:
+    """Reads batches; it knows neither the loader nor the iterator."""
+
+    def __init__(
+        self,
+        variables: Variables,
+        epoch: Epoch,
+        caches: Mapping[int, ChunkCache],
+        streams: Mapping[str, Any],
+    ) -> None:
+        """Read of an epoch.
+
+        Args:
+            variables: what is read.
+            epoch: which windows.
+            caches: as in `start_batch`.
+            streams: as in `start_batch`.
+        """
+        self._variables = variables
+        self._epoch = epoch
+        self._caches = caches
+        self._streams = streams
+
+    def __call__(self, number: int, stopped: threading.Event) -> list[Any]:
+        """The arrays of a batch, one a variable."""
+        first, stop = self._epoch.batch(number)
+        windows = self._epoch.windows(first, stop)
+        requests = window_requests(self._variables, windows)
+        stacks = [len(windows)] * len(self._variables.all)
+        try:
+            pending = start_batch(
+                requests, stacks, streams=self._streams, stopped=stopped, caches=self._caches
+            )
+            results: list[Any] = pending.result()
+        except GpuzarrError as error:
+            where = f"in batch {number} of epoch {self._epoch.number}"
+            failures = error.failures if isinstance(error, ChunkError) else ()
+            hit = _windows_of(failures, windows)
+            error.message += f"\n  {where}, at the windows {hit or _shown(windows)}"
+            raise
+        return results
+
+
+def window_requests(variables: Variables, windows: Sequence[Window]) -> list[Request]:
+    """The requests of windows: for one variable after another, all windows."""
+    found = []
+    for variable in variables.all:
+        array = variable.array
+        for window in windows:
+            key = window
+            if isinstance(window, CropKey):
+                key = window[len(window) - array.ndim :]
+            found.append(
+                make_request(
+                    array,
+                    key,
+                    dtype=variable.dtype,
+                    scale=variable.scale,
+                    offset=variable.offset,
+                )
+            )
+    return found
+
+
+def current_streams(variables: Variables) -> dict[str, Any]:
+    """For each device the stream that this thread's work goes to."""
+    engines = [make_request(variable.array, ()).source.engine for variable in variables.all]
+    return {engine.device: engine.current_stream() for engine in engines}
+
+
+def _windows_of(failures: Sequence[ChunkFailure], windows: Sequence[Window]) -> str:
+    """The windows that need failed chunks."""
+    numbers = {number % len(windows) for failure in failures for number in failure.requests}
+    return _shown([windows[number] for number in sorted(numbers)])
+
+
+def _shown(windows: Sequence[Window]) -> str:
+    """Some windows, as one types them."""
+    more = ", ..." if len(windows) > SHOWN_WINDOWS else ""
+    return ", ".join(f"[{_text(window)}]" for window in windows[:SHOWN_WINDOWS]) + more
+
+
+def _text(window: Any) -> str:
+    entries = window if isinstance(window, tuple) else (window,)
+    return ", ".join(_entry_text(entry) for entry in entries)
+
+
+def _entry_text(entry: Any) -> str:
+    if not isinstance(entry, slice):
+        return reprlib.repr(entry)
+    ends = (
+        [entry.start, entry.stop] if entry.step is None else [entry.start, entry.stop, entry.step]
+    )
+    return ":".join("" if end is None else str(end) for end in ends)
