@@ -19,6 +19,7 @@ from gpuzarr.engines.engine import Conversion, Output
 from gpuzarr.locate import object_keys
 from gpuzarr.plan.batches import DEVICE, Batch
 from gpuzarr.plan.chunk_table import OutputAxis, PieceTable
+from gpuzarr.plan.grid import RegularAxis
 from gpuzarr.plan.joint import BEHIND
 from gpuzarr.plan.ranges import Requests
 from gpuzarr.program import DecodeProgram, Layout
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from gpuzarr.engines.engine import Session
     from gpuzarr.plan.chunk_table import ChunkTable
+    from gpuzarr.plan.grid import GridAxis
     from gpuzarr.plan.joint import Tables
     from gpuzarr.source import ArraySource
 
@@ -45,7 +47,7 @@ class ChunkCache:
         """
         self._source = source
         dtype = source.metadata.data_type.dtype
-        self._slot_shape = tuple(_largest(axis.nchunks, axis.size_of) for axis in source.chunks)
+        self._slot_shape = tuple(map(_largest, source.chunks))
         self.slot_nbytes = prod(self._slot_shape) * dtype.itemsize
         fits = limit_nbytes // max(1, self.slot_nbytes)
         if dtype.hasobject or dtype.kind == "T":  # their bytes are elsewhere, not counted
@@ -205,11 +207,8 @@ class _Keys(Sequence[str]):
         return len(self.coords)
 
 
-def _largest(nchunks: int, size_of: object) -> int:
+def _largest(axis: GridAxis) -> int:
     """The size of the largest chunk along a dimension."""
-    sizes = size_of(np.arange(min(nchunks, MOST_SIZES)))  # type: ignore[operator]
-    return int(sizes.max(initial=0))
-
-
-MOST_SIZES = 1 << 20
-"""Chunks along a dimension whose sizes are looked at."""
+    if isinstance(axis, RegularAxis):
+        return axis.size
+    return int(axis.size_of(np.arange(axis.nchunks)).max(initial=0))

@@ -19,6 +19,7 @@ NAMES = [
     "DeviceError",
     "GpuzarrError",
     "Group",
+    "Loader",
     "MemoryLimitError",
     "MetadataError",
     "NotFoundError",

@@ -171,11 +171,11 @@ class RandomWindows:
         below: NDArray[np.int64] | None = None,
     ) -> NDArray[np.int64]:
         """(m, ndim) a random index along each dimension."""
-        most: list[int] | list[NDArray[np.int64]] = list(self._places)
-        if below is not None:
-            most = list(below.T)
         columns = [
-            draw(self.seed, self.epoch, stream, numbers, dim, below=below)
-            for dim, below in enumerate(most)
+            draw(
+                *(self.seed, self.epoch, stream, numbers, dim),
+                below=most if below is None else below[:, dim],
+            )
+            for dim, most in enumerate(self._places)
         ]
         return np.stack(columns, axis=-1) if columns else np.empty((len(numbers), 0), np.int64)
