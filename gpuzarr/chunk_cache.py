@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, overload
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 
 from gpuzarr.engines.engine import Conversion, Output
+from gpuzarr.errors import UnsupportedError
 from gpuzarr.locate import object_keys
 from gpuzarr.plan.batches import DEVICE, Batch
 from gpuzarr.plan.chunk_table import OutputAxis, PieceTable
@@ -23,6 +25,7 @@ from gpuzarr.plan.grid import RegularAxis
 from gpuzarr.plan.joint import BEHIND
 from gpuzarr.plan.ranges import Requests
 from gpuzarr.program import DecodeProgram, Layout
+from gpuzarr.stores.mounted import mounted_key
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,13 +55,17 @@ class ChunkCache:
         fits = limit_nbytes // max(1, self.slot_nbytes)
         if dtype.hasobject or dtype.kind == "T":  # their bytes are elsewhere, not counted
             fits = 0
-        self.nslots = min(fits, prod(axis.nchunks for axis in source.chunks))
+        nslots = min(fits, prod(axis.nchunks for axis in source.chunks))
         ndim = len(self._slot_shape)
         self._axes = (BEHIND, *(OutputAxis((dim,)) for dim in range(ndim)))
         self._program = DecodeProgram((), Layout(dtype, tuple(range(ndim))))
-        shape = (self.nslots, *self._slot_shape)
-        array = source.engine.empty(shape, dtype)
-        self.output = Output(array, source.fill, Conversion(dtype, dtype))
+        self.output: Output | None = None
+        """Where chunks are kept; None: nothing fits, or the device's arrays cannot have the dtype."""
+        if nslots:
+            with suppress(UnsupportedError):
+                array = source.engine.empty((nslots, *self._slot_shape), dtype)
+                self.output = Output(array, source.fill, Conversion(dtype, dtype))
+        self.nslots = 0 if self.output is None else nslots
         self._slots: OrderedDict[Coords, int] = OrderedDict()
         self._free = list(range(self.nslots))
         self.hits = self.misses = 0
@@ -79,34 +86,45 @@ class CacheUse:
 
     def __init__(self, cache: ChunkCache, array: int, output: int) -> None:
         self._cache = cache
-        self._array = array
+        self.array = array
+        """Which array of the read."""
         self._output = output
+        self._used: set[Coords] = set()
         self._reserved: dict[Coords, int] = {}
 
-    def use(self, chunks: ChunkTable, pieces: PieceTable, session: Session) -> Tables:
+    def use(
+        self, chunks: ChunkTable, pieces: PieceTable, session: Session, mount: int | None
+    ) -> Tables:
         """Write the pieces of chunks that are here; give the others, which will be kept.
+
+        Args:
+            chunks: of a read.
+            pieces: of these.
+            session: writes.
+            mount: the array's store, in reads of several.
 
         Returns:
             The tables without these chunks, and with a piece to the cache for each chunk that is to
             be kept.
         """
         cache = self._cache
-        if not cache.nslots:
-            return chunks, pieces
-        begin, end = np.searchsorted(chunks.array, [self._array, self._array + 1]).tolist()
+        begin, end = np.searchsorted(chunks.array, [self.array, self.array + 1]).tolist()
         coords = list(map(tuple, chunks.coords[begin:end].tolist()))
         slots = np.array([cache._slots.get(place, -1) for place in coords], np.int64)  # noqa: SLF001  one thing
         here = np.flatnonzero(slots >= 0)
         for row in here.tolist():
             cache._slots.move_to_end(coords[row])  # noqa: SLF001
+            self._used.add(coords[row])
         if len(here):
             rows = begin + here
-            self._scatter(chunks.take(rows), pieces.of_chunks(rows), slots[here], session)
+            keys = _Keys(cache._source, chunks.coords[rows], mount)  # noqa: SLF001
+            self._scatter(chunks.take(rows), pieces.of_chunks(rows), keys, slots[here], session)
         cache.hits += len(here)
         cache.misses += len(coords) - len(here)
-        absent = np.flatnonzero(slots < 0)
-        most = cache.nslots - len(here) - len(self._reserved)
-        kept = absent[: max(0, most)]
+        # A chunk may be needed again that was reserved in an earlier block of this read.
+        absent = [r for r in np.flatnonzero(slots < 0).tolist() if coords[r] not in self._reserved]
+        most = cache.nslots - len(self._used) - len(self._reserved)
+        kept = np.array(absent[:most], np.int64)
         taken = [self._reserve(coords[row]) for row in kept.tolist()]
         left = np.ones(len(chunks), np.bool_)
         left[begin + here] = False
@@ -120,15 +138,18 @@ class CacheUse:
     def keep(self) -> None:
         """The read is done: what it brought is good."""
         self._cache._slots.update(self._reserved)  # noqa: SLF001
-        self._reserved = {}
+        self._used, self._reserved = set(), {}
 
     def forget(self) -> None:
         """The read failed: nothing is known of what it wrote."""
         self._cache._free += self._reserved.values()  # noqa: SLF001
-        self._reserved = {}
+        self._used, self._reserved = set(), {}
 
     def _reserve(self, coords: Coords) -> int:
-        """A slot for a chunk: a free one, or that of the chunk that was used longest ago."""
+        """A slot for a chunk: a free one, or that of the chunk that was used longest ago.
+
+        Those that this read uses are never it: another thread may be writing their pieces.
+        """
         cache = self._cache
         slot = cache._free.pop() if cache._free else cache._slots.popitem(last=False)[1]  # noqa: SLF001
         self._reserved[coords] = slot
@@ -167,14 +188,15 @@ class CacheUse:
         self,
         chunks: ChunkTable,
         pieces: PieceTable,
+        keys: _Keys,
         slots: NDArray[np.int64],
         session: Session,
     ) -> None:
         cache, n = self._cache, len(chunks)
+        assert cache.output is not None  # noqa: S101  a cache without it is not used
         # In a slot a chunk lies as if it were as large as the slot.
         shape = np.broadcast_to(np.array(cache._slot_shape, np.int64), chunks.shape.shape)  # noqa: SLF001
         nbytes = np.full(n, cache.slot_nbytes, np.int64)
-        keys = _Keys(cache._source, chunks.coords)  # noqa: SLF001
         batch = Batch(
             replace(chunks, shape=shape, decoded_nbytes=nbytes),
             pieces,
@@ -193,6 +215,7 @@ class _Keys(Sequence[str]):
 
     source: ArraySource
     coords: NDArray[np.int64]
+    mount: int | None
 
     @overload
     def __getitem__(self, row: int) -> str: ...
@@ -200,8 +223,9 @@ class _Keys(Sequence[str]):
     def __getitem__(self, row: slice) -> Sequence[str]: ...
     def __getitem__(self, row: int | slice) -> str | Sequence[str]:
         if isinstance(row, slice):
-            return _Keys(self.source, self.coords[row])
-        return object_keys(self.source, self.coords[row][None])[0]
+            return _Keys(self.source, self.coords[row], self.mount)
+        (key,) = object_keys(self.source, self.coords[row][None])
+        return key if self.mount is None else mounted_key(self.mount, key)
 
     def __len__(self) -> int:
         return len(self.coords)

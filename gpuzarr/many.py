@@ -272,7 +272,7 @@ def _share(  # noqa: PLR0913, PLR0917  everything that an engine needs
         mine = []
         for array, source in enumerate(sources):
             cache = caches.get(id(source))
-            if cache is not None:
+            if cache is not None and cache.output is not None:
                 mine.append(cache.begin(array, len(outputs)))
                 outputs.append(cache.output)
         uses.append(mine)

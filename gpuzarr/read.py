@@ -138,7 +138,7 @@ def read_share(
         limits = share.engine.limits_for(program)
         if careful:
             limits = replace(limits, gap_nbytes=NEVER_JOIN)
-        for chunks, pieces in _blocks(part, session):
+        for chunks, pieces in _blocks(part, stores, session):
             ranges = _locate(part, chunks, stores, session, careful=careful)
             missing = missing_pieces(pieces, ranges)
             nmissing = 0 if missing is None else int(missing.chunk[-1]) + 1
@@ -165,11 +165,13 @@ def read_share(
     return counts.missing
 
 
-def _blocks(part: Part, session: Session) -> Iterator[Tables]:
+def _blocks(part: Part, stores: Sequence[Store], session: Session) -> Iterator[Tables]:
     """The part's tables, without the chunks that are there decoded: those are written at once."""
+    mounts = {id(store): number for number, store in enumerate(stores) if len(stores) > 1}
     for chunks, pieces in part.plan.blocks():
         for cache in part.caches:
-            chunks, pieces = cache.use(chunks, pieces, session)  # noqa: PLW2901  what is left
+            mount = mounts.get(id(part.sources[cache.array].store))
+            chunks, pieces = cache.use(chunks, pieces, session, mount)  # noqa: PLW2901  what is left
         if len(chunks):
             yield chunks, pieces
 

@@ -13,7 +13,7 @@ from gpuzarr.group import Group
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    Source = Array | Group | Mapping[str, Array] | Sequence[Array]
+    Source = Array | Group | Mapping[str, Array | Group] | Sequence[Array | Group]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
