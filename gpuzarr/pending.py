@@ -141,6 +141,7 @@ class PendingRead:
         """
         self._began = time.perf_counter()
         self._shares = shares
+        self._parts = [part for share in shares for part in share.parts]
         self._result = result
         self._copies = copies
         self._stopped = stopped
@@ -165,7 +166,7 @@ class PendingRead:
         """
         if self._done:
             return self._result
-        sources = [source for part in self._parts() for source in part.sources]
+        sources = [source for part in self._parts for source in part.sources]
         with named_errors(*_common_place(sources)):
             try:
                 missing = self._finish()
@@ -184,9 +185,6 @@ class PendingRead:
             copy.engine.assign(copy.out, copy.values, copy.stream)
         self._tell(missing, sources)
         return self._result
-
-    def _parts(self) -> Iterator[Part]:
-        return (part for share in self._shares for part in share.parts)
 
     def _start(self, *, careful: bool = False) -> list[Session]:
         """Hops 6 to 9: a session for each engine."""
@@ -218,7 +216,7 @@ class PendingRead:
                 self._error = error
             raise
         whole = self._stopped is None or not self._stopped.is_set()
-        for part in self._parts():
+        for part in self._parts:
             for cache in part.caches:
                 if whole:
                     cache.keep()
@@ -254,7 +252,7 @@ class PendingRead:
         """Nothing writes any more when this returns."""
         for session in sessions:
             session.abort()
-        for part in self._parts():
+        for part in self._parts:
             for cache in part.caches:
                 cache.forget()
 
@@ -276,6 +274,8 @@ class PendingRead:
 
 def _common_place(sources: Sequence[ArraySource]) -> tuple[str | None, str | None]:
     """The store's name and the array's path, where there is one for all."""
+    if len(sources) == 1:
+        return sources[0].store.name, sources[0].path
     names = {source.store.name for source in sources}
     paths = {source.path for source in sources}
     if len(names) > 1:

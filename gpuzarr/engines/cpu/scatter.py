@@ -79,16 +79,22 @@ class PieceWriter:
             or any(axis.step != 1 for axis in self._axes)
         ):
             return
-        first = np.asarray(self._first)
-        row = np.minimum(first[:-1], len(self._extent) - 1)  # of chunks with one piece, that
-        extent = self._extent[row]
-        own = [place for place, axis in enumerate(self._axes) if axis.dims]
-        whole = (extent[:, own] == chunk_shapes).all(axis=1)
-        direct = (np.diff(first) == 1) & whole & _one_run(extent, array.shape)
+        extent, out_start = self._extent, self._out_start
+        alone = None
+        if len(extent) != len(chunk_shapes):  # look at one piece of each chunk
+            first = np.asarray(self._first)
+            row = np.minimum(first[:-1], len(extent) - 1)
+            extent, out_start, alone = extent[row], out_start[row], np.diff(first) == 1
+        boxes = extent
+        if extent.shape[1] > chunk_shapes.shape[1]:
+            boxes = extent[:, [place for place, axis in enumerate(self._axes) if axis.dims]]
+        direct = (boxes == chunk_shapes).all(axis=1) & _one_run(extent, array.shape)
+        if alone is not None:
+            direct &= alone
         if not direct.any():
             return
         nbytes = (extent.prod(axis=1) * array.itemsize).tolist()
-        offset = (self._out_start[row] @ np.asarray(array.strides, np.int64)).tolist()
+        offset = (out_start @ np.asarray(array.strides, np.int64)).tolist()
         flat = memoryview(array.reshape(-1).view(np.uint8))
         self._places = [
             flat[o : o + n] if is_direct else None
