@@ -60,7 +60,7 @@ class ChunkCache:
         self._axes = (BEHIND, *(OutputAxis((dim,)) for dim in range(ndim)))
         self._program = DecodeProgram((), Layout(dtype, tuple(range(ndim))))
         self.output: Output | None = None
-        """Where chunks are kept; None: nothing fits, or the device's arrays cannot have the dtype."""
+        """Where chunks are kept; None: none fits, or the device's arrays cannot have the dtype."""
         if nslots:
             with suppress(UnsupportedError):
                 array = source.engine.empty((nslots, *self._slot_shape), dtype)
@@ -124,7 +124,7 @@ class CacheUse:
         # A chunk may be needed again that was reserved in an earlier block of this read.
         absent = [r for r in np.flatnonzero(slots < 0).tolist() if coords[r] not in self._reserved]
         most = cache.nslots - len(self._used) - len(self._reserved)
-        kept = np.array(absent[:most], np.int64)
+        kept = np.array(absent[: max(0, most)], np.int64)
         taken = [self._reserve(coords[row]) for row in kept.tolist()]
         left = np.ones(len(chunks), np.bool_)
         left[begin + here] = False

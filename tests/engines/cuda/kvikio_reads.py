@@ -86,6 +86,22 @@ def shards(folder: Path, device: FakeDevice, counted: Counted) -> None:
     assert device.used == 0
 
 
+def several_stores(folder: Path, device: FakeDevice, counted: Counted) -> None:
+    arrays = []
+    for number in range(3):
+        plain = plain_store(ARRAY + number, (70, 60), encode=blosc("zstd"), codecs=("bytes", BLOSC))
+        arrays.append(opened(write(folder / str(number), plain)))
+    counted.reads.clear()
+    corners = [(3, 4), (200, 60), (71, 100), (3, 5), (0, 0), (150, 61)]
+    requests = [
+        (arrays[i % 3], (slice(a, a + 9), slice(b, b + 40))) for i, (a, b) in enumerate(corners)
+    ]
+    expected = [ARRAY[key] + i % 3 for i, (_, key) in enumerate(requests)]
+    assert_same(np.stack(expected), gpuzarr.read_batch(requests))
+    assert len(counted.reads) == 6, "each chunk once"
+    assert device.used == 0
+
+
 def missing_and_damaged(folder: Path, device: FakeDevice, counted: Counted) -> None:
     del counted
     store = plain_store(ARRAY, (70, 60), encode=blosc("zstd"), codecs=("bytes", BLOSC))
