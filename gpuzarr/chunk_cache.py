@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import prod
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -42,8 +42,13 @@ if TYPE_CHECKING:
 class ChunkCache:
     """Decoded chunks of one array; for one read at a time."""
 
-    def __init__(self, source: ArraySource, limit_nbytes: int) -> None:
+    def __init__(self, source: ArraySource, limit_nbytes: int, stream: Any = None) -> None:
         """Reserve room for as many chunks as `limit_nbytes` hold, and the grid has.
+
+        Args:
+            source: the array.
+            limit_nbytes: bytes that it may take.
+            stream: what the reads are ordered on; None: the caller's current one.
 
         Raises:
             MemoryLimitError: the device has no such memory.
@@ -63,7 +68,8 @@ class ChunkCache:
         """Where chunks are kept; None: none fits, or the device's arrays cannot have the dtype."""
         if nslots:
             with suppress(UnsupportedError):
-                array = source.engine.empty((nslots, *self._slot_shape), dtype)
+                shape = (nslots, *self._slot_shape)
+                array = source.engine.empty(shape, dtype, stream)
                 self.output = Output(array, source.fill, Conversion(dtype, dtype))
         self.nslots = 0 if self.output is None else nslots
         self._slots: OrderedDict[Coords, int] = OrderedDict()

@@ -82,6 +82,8 @@ def read_batch(  # noqa: PLR0913  as `Array.read`
         outs = None if out is None else [out]
         return start_batch(made, [len(made)], outs=outs, streams=streams).result()[0]
     if out is not None and not isinstance(out, (list, tuple)):
+        if not made and not len(out):
+            return out
         raise ValueError(
             "out= is one array, but the results have different shapes, dtypes or devices; give a"
             " list of arrays"

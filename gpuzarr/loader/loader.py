@@ -170,9 +170,8 @@ class Loader:
         if inherited:
             self._caches, self._process = None, os.getpid()
         epoch, first = self._rules.epoch(self._epoch), min(self._batch, len(self))
-        read = BatchReader(
-            self._variables, epoch, self._make_caches(), current_streams(self._variables)
-        )
+        streams = current_streams(self._variables)
+        read = BatchReader(self._variables, epoch, self._make_caches(streams), streams)
         batches = Prefetch(read, first, len(self), self._prefetch)
         iterator = LoaderIterator(batches, self._variables, epoch, first, self._delivered)
         self._current = weakref.ref(iterator)
@@ -288,7 +287,7 @@ class Loader:
             ),
         )
 
-    def _make_caches(self) -> dict[int, ChunkCache]:
+    def _make_caches(self, streams: Mapping[str, Any]) -> dict[int, ChunkCache]:
         """A cache for each array, as large as its share of what a window needs."""
         if self._caches is None:
             self._caches = {}
@@ -301,5 +300,7 @@ class Loader:
                 for request in requests:
                     key = id(request.source)
                     share = self._cache_nbytes * sizes[key] // max(1, total)
-                    self._caches[key] = ChunkCache(request.source, share)
+                    self._caches[key] = ChunkCache(
+                        request.source, share, streams[request.source.engine.device]
+                    )
         return self._caches

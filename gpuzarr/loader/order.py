@@ -55,14 +55,16 @@ class EpochOrder:
         size = np.minimum(pool_size, self.count - begin)
         keys = hash_numbers(self._key(Stream.POOLS), pool)
         places = begin + permute(positions - begin, size, keys)
-        # The full groups are shuffled. What is left is a short group at the end of the epoch; all
-        # numbers are rotated, so that it is another one each time.
-        full = self.count // self.group
-        number = places // self.group
-        is_full = np.flatnonzero(number < full)
-        number[is_full] = permute(number[is_full], full, self._key(Stream.GROUPS))
-        shift = int(draw(self._key(Stream.SHORT_GROUP), below=self.count))
-        return (number * self.group + places % self.group + shift) % self.count
+        # The full groups are shuffled, never cut differently, so that one that is a cell stays one.
+        # What is left, a short group, goes before a random one of them or to the end.
+        full, short = divmod(self.count, self.group)
+        before = int(draw(self._key(Stream.SHORT_GROUP), below=full + 1)) * self.group
+        shifted = np.where(places < before, places, places - short)
+        numbers = full * self.group + places - before
+        rows = np.flatnonzero((places < before) | (shifted >= before))
+        number, within = np.divmod(shifted[rows], self.group)
+        numbers[rows] = permute(number, full, self._key(Stream.GROUPS)) * self.group + within
+        return numbers
 
     def _key(self, stream: Stream) -> NDArray[np.uint64]:
         """Of one of the permutations of this epoch."""

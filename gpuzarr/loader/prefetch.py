@@ -6,6 +6,9 @@
 The thread ends when the last result is made, when one fails, or when the consumer is closed: by
 `close`, by being forgotten, by an error in the consumer (Ctrl-C is one), or by the end of the
 process. It holds nothing that keeps the consumer alive.
+
+Both threads speak through `SimpleQueue`s, whose `put` may be called anywhere, also by a garbage
+collection in the middle of their own methods: a consumer may be forgotten in any thread, any time.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections import deque
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 if TYPE_CHECKING:
@@ -22,31 +25,56 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+PATIENCE_S = 10.0
+"""How long a thread that forgets a consumer waits for its end: it may hold a lock, of whatever
+kind, that the other one needs."""
+
+
+class _End:
+    """Stands behind the last result."""
+
 
 class _Shared(Generic[T]):
     """What both threads know."""
 
     def __init__(self, ahead: int) -> None:
-        self.ahead = ahead
-        self.changed = threading.Condition()
-        self.results: deque[T] = deque()
+        self.room: SimpleQueue[None] = SimpleQueue()
+        """An entry for each result that may be made."""
+        for _ in range(ahead):
+            self.room.put(None)
+        self.results: SimpleQueue[T | _End] = SimpleQueue()
         self.error: BaseException | None = None
+        """Why there are no more results."""
         self.stopped = threading.Event()
         """The consumer wants no more; reads look at it, too."""
         self.thread: threading.Thread | None = None
+        self.making = threading.RLock()
+        """Held by a consumer that makes a result itself."""
         self.process = os.getpid()
 
-    def stop(self) -> None:
-        """End the thread, and wait for its end."""
+    def stop(self, patience: float = -1) -> None:
+        """End the thread, and wait for its end: so many seconds, or as long as it takes."""
         if self.process != os.getpid():  # a forked child: the thread is not there
             return
         self.stopped.set()
-        with self.changed:
-            self.results.clear()
-            self.changed.notify_all()
+        self.room.put(None)
         thread = self.thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join()
+        if thread is None:
+            if self.making.acquire(timeout=patience):
+                self.making.release()
+        elif thread is not threading.current_thread():
+            thread.join(None if patience < 0 else patience)
+        self.drop_results()
+        self.results.put(_End())  # for a thread that waits for one
+
+    def drop_results(self) -> None:
+        """Forget what nobody will take."""
+        self.error = None  # its traceback refers to what the thread had
+        try:
+            while True:
+                self.results.get_nowait()
+        except Empty:
+            pass
 
 
 class Prefetch(Generic[T]):
@@ -72,37 +100,37 @@ class Prefetch(Generic[T]):
         self._make = make
         self._next, self._stop = first, stop
         self._shared: _Shared[T] = _Shared(ahead)
-        self._finalizer = weakref.finalize(self, self._shared.stop)
+        weakref.finalize(self, self._shared.stop, PATIENCE_S)  # at exit as well
         if ahead and first < stop:
             thread = threading.Thread(
                 target=_run,
                 args=(self._shared, make, first, stop),
                 name="gpuzarr-loader",
-                daemon=True,  # the finalizer ends it in good order, at exit as well
+                daemon=True,  # the finalizer ends it in good order
             )
-            self._shared.thread = thread
             thread.start()
+            self._shared.thread = thread
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> T:
-        if not self._finalizer.alive or self._next >= self._stop:
+        if self._shared.stopped.is_set() or self._next >= self._stop:
             self.close()
             raise StopIteration
         try:
             result = self._take()
+            self._next += 1
         except BaseException:
             self.close()
             raise
-        self._next += 1
         if self._next >= self._stop:
             self.close()
         return result
 
     def close(self) -> None:
         """End the thread and wait for its end; there are no more results."""
-        self._finalizer()
+        self._shared.stop()
 
     def __enter__(self) -> Self:
         return self
@@ -119,45 +147,43 @@ class Prefetch(Generic[T]):
         shared = self._shared
         if shared.process != os.getpid():
             raise RuntimeError(
-                f"this iterator belongs to process {shared.process}, and the thread that reads for"
-                " it did not come along through fork(); make a new one with iter(loader)"
+                f"this iterator belongs to process {shared.process}, and did not come along through"
+                " fork(); make a new one with iter(loader)"
             )
         if shared.thread is None:
-            return self._make(self._next, shared.stopped)
-        with shared.changed:
-            while not shared.results and shared.error is None:
-                shared.changed.wait()
-            if shared.results:
-                result = shared.results.popleft()
-                shared.changed.notify_all()
-                return result
-        error = shared.error
-        assert error is not None  # noqa: S101  the loop ended
-        shared.error = None  # its traceback refers to what the thread had
-        raise error
+            with shared.making:
+                made = self._make(self._next, shared.stopped)
+            if shared.stopped.is_set():  # by another thread: it may not be whole
+                raise StopIteration
+            return made
+        result = shared.results.get()
+        if not isinstance(result, _End):
+            shared.room.put(None)
+            return result
+        error, shared.error = shared.error, None
+        try:
+            if error is None or shared.stopped.is_set():
+                raise StopIteration
+            raise error
+        finally:
+            del error  # its traceback refers to this frame
 
 
 def _run(
     shared: _Shared[Any], make: Callable[[int, threading.Event], Any], first: int, stop: int
 ) -> None:
     """What the thread does."""
-    for number in range(first, stop):
-        with shared.changed:
-            # The one that is made next counts.
-            while len(shared.results) >= shared.ahead and not shared.stopped.is_set():
-                shared.changed.wait()
-        if shared.stopped.is_set():
-            return
-        try:
-            result = make(number, shared.stopped)
-        except BaseException as error:  # noqa: BLE001  it is the consumer's
-            with shared.changed:
-                shared.error = error
-                shared.changed.notify_all()
-            return
-        with shared.changed:
+    try:
+        for number in range(first, stop):
+            shared.room.get()
             if shared.stopped.is_set():
                 return
-            shared.results.append(result)
-            shared.changed.notify_all()
-        del result  # the thread would keep it while it makes the next
+            result = make(number, shared.stopped)
+            if shared.stopped.is_set():
+                return
+            shared.results.put(result)
+            del result  # the thread would keep it while it makes the next
+    except BaseException as error:  # noqa: BLE001  it is the consumer's
+        shared.error = error
+    finally:
+        shared.results.put(_End())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gpuzarr.errors import SelectionError
-from gpuzarr.loader.permutation import Stream, draw, hash_numbers, permute
+from gpuzarr.loader.permutation import MOST, Stream, draw, hash_numbers, permute
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,8 +54,10 @@ class GridWindows:
     """Elements of a cell along each dimension, for numbers that run cell by cell; None: C order."""
 
     def __post_init__(self) -> None:
-        """Refuse crops of which none fits."""
+        """Refuse crops of which none fits, and more windows than can be numbered."""
         check_crop(self.shape, self.crop)
+        if self.count > MOST:
+            raise SelectionError(f"a grid of {self.count:,} windows is too large; take a stride")
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -90,20 +92,20 @@ class GridWindows:
         Args:
             numbers: (m,) in range(count).
         """
-        counts, cells = self.counts, self._cell_counts
+        counts, cells = self.counts, self.cell or self.stride
         ndim = len(counts)
         first = np.empty((len(numbers), ndim), np.int64)
         size = np.empty_like(first)
         rest = numbers
         thick = np.ones(len(numbers), np.int64)  # windows of the cell along the dimensions before
-        for dim in range(ndim):
-            # A row of cells: all that it has in common with the windows of one index.
-            behind = prod(counts[dim + 1 :])
-            row = thick * cells[dim] * behind
-            number = rest // row
-            rest = rest - number * row
-            first[:, dim] = number * cells[dim]
-            size[:, dim] = np.minimum(cells[dim], counts[dim] - first[:, dim])
+        for dim, (cell, stride) in enumerate(zip(cells, self.stride, strict=True)):
+            # What has one index along this dimension, in the row of cells found so far.
+            row = thick * prod(counts[dim + 1 :])
+            along = rest // row * stride // cell
+            first[:, dim] = -(-along * cell // stride)
+            end = np.minimum(-(-(along + 1) * cell // stride), counts[dim])
+            size[:, dim] = end - first[:, dim]
+            rest = rest - first[:, dim] * row
             thick = thick * size[:, dim]
         for dim in reversed(range(ndim)):  # C order inside the cell
             rest, within = np.divmod(rest, size[:, dim])
@@ -151,9 +153,9 @@ class RandomWindows:
         pool_size = self.locality * self.visit
         pool = numbers // pool_size
         begin = pool * pool_size
-        size = np.minimum(pool_size, self.count - begin)
         keys = hash_numbers(self.seed, self.epoch, Stream.SAMPLE_POOLS, pool)
-        places = begin + permute(numbers - begin, size, keys)
+        # The last pool is mixed as if it were full, so that samples do not depend on their number.
+        places = begin + permute(numbers - begin, pool_size, keys)
         cells = np.array(self.cell, np.int64)
         low = self._draw(Stream.VISITS, places // self.visit) // cells * cells
         end = np.minimum(low + cells, np.array(self._places, np.int64))

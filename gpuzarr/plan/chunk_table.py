@@ -12,7 +12,7 @@ tables of columns, which the rest of the read works on:
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import pairwise, product
 from math import prod
 from typing import TYPE_CHECKING, TypeVar
 
@@ -147,6 +147,14 @@ class PieceTable:
             _take(self.extent, rows),
             self.axes,
         )
+
+    def by_output(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """The outputs that pieces go to, each with its rows, in the order of their chunks."""
+        order = np.argsort(self.output, kind="stable")
+        sorted_outputs = self.output[order]
+        edges = np.flatnonzero(np.diff(sorted_outputs, prepend=-1, append=-1))
+        for begin, end in pairwise(edges.tolist()):
+            yield int(sorted_outputs[begin]), order[begin:end]
 
     def of_chunks(self, wanted: NDArray[np.int64]) -> PieceTable:
         """The pieces of some chunks, numbered by their place in `wanted`, in that order."""

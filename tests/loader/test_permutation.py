@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import factorial
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -55,6 +57,38 @@ def test_every_place_is_as_likely() -> None:
     assert chi_square < 37.7  # the 99.9th percentile for 15 degrees of freedom
 
 
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 6])
+def test_all_permutations_of_few_are_as_likely(n: int) -> None:
+    keys = hash_numbers(99, np.arange(100_000))
+    columns = [permute(np.full(len(keys), number), n, keys) for number in range(n)]
+    counts = np.unique(np.stack(columns), axis=1, return_counts=True)[1]
+    expected, degrees = len(keys) / factorial(n), factorial(n) - 1
+    assert len(counts) == degrees + 1
+    chi_square = float(((counts - expected) ** 2 / expected).sum())
+    assert chi_square < degrees + 4 * (2 * degrees) ** 0.5
+
+
+@pytest.mark.parametrize("n", [33, 64])
+@pytest.mark.parametrize("pair", [(0, 1), (0, 8)])
+def test_where_two_go_together_is_uniform(n: int, pair: tuple[int, int]) -> None:
+    keys = hash_numbers(5, np.arange(200_000))
+    one, other = (permute(np.full(len(keys), number), n, keys) for number in pair)
+    counts = np.bincount(one * n + other, minlength=n * n)
+    counts = counts[np.flatnonzero(~np.eye(n, dtype=bool))]
+    degrees, expected = n * (n - 1) - 1, len(keys) / (n * (n - 1))
+    chi_square = float(((counts - expected) ** 2 / expected).sum())
+    assert abs(chi_square - degrees) < 4 * (2 * degrees) ** 0.5
+
+
+def test_every_order_of_few_is_as_likely() -> None:
+    n, keys = 4, 24_000
+    columns = [permute(np.full(keys, i), n, hash_numbers(9, np.arange(keys))) for i in range(n)]
+    order = np.stack(columns, axis=-1) @ [64, 16, 4, 1]
+    _, counts = np.unique(order, return_counts=True)
+    assert len(counts) == 24
+    assert float(((counts - 1000) ** 2 / 1000).sum()) < 49.7  # 99.9 %, 23 degrees of freedom
+
+
 def test_neighbours_do_not_stay_neighbours() -> None:
     moved = np.array(whole(10_000, 5))
     steps = np.abs(np.diff(moved))
@@ -80,6 +114,7 @@ def test_what_it_gives_never_changes() -> None:
     """Epochs that were begun by an older version go on in the same order."""
     assert {
         "permute": whole(12, 42),
+        "walked": whole(40, 42)[:12],
         "large": permute(np.array([0, 1, 2**61]), 2**62, 7).tolist(),
         "hash": [int(hash_numbers(1, 2)), int(hash_numbers(-1))],
         "draw": draw(5, np.arange(4), below=1000).tolist(),
@@ -87,7 +122,8 @@ def test_what_it_gives_never_changes() -> None:
 
 
 GOLDEN: dict[str, list[int]] = {
-    "permute": [2, 9, 1, 5, 3, 7, 0, 4, 11, 6, 10, 8],
+    "permute": [9, 1, 4, 6, 0, 11, 3, 10, 5, 8, 2, 7],
+    "walked": [5, 4, 30, 2, 38, 34, 29, 25, 6, 12, 23, 8],
     "large": [32439461438120368, 900646119880893476, 1605508854510104130],
     "hash": [13608149317741381227, 16490336266968443936],
     "draw": [979, 880, 654, 557],

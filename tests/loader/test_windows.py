@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,9 +44,10 @@ def test_a_grid_has_every_whole_crop_once(
     assert 1 <= grid.group <= grid.count
 
 
-def test_numbers_run_cell_by_cell() -> None:
-    grid = GridWindows((20, 14), (2, 2), (2, 2), (8, 8))
-    assert grid.group == 16
+@pytest.mark.parametrize("stride", [(2, 2), (3, 2), (3, 5), (9, 1)])
+def test_numbers_run_cell_by_cell(stride: tuple[int, int]) -> None:
+    grid = GridWindows((20, 14), (2, 2), stride, (8, 8))
+    assert grid.group == prod(max(1, 8 // step) for step in stride)
     cells = grid.origins(np.arange(grid.count)) // 8
     # Windows of a cell have numbers one after another.
     assert (np.diff(cells @ [10, 1]) != 0).sum() == len(np.unique(cells, axis=0)) - 1

@@ -193,14 +193,8 @@ def piece_writers(outputs: Sequence[Output], pieces: PieceTable, nchunks: int) -
     if len(outputs) == 1:
         return [PieceWriter(outputs[0], pieces, slice(None), pieces.axes[0], nchunks)]
     return [
-        PieceWriter(
-            outputs[number],
-            pieces,
-            np.flatnonzero(pieces.output == number),
-            pieces.axes[number],
-            nchunks,
-        )
-        for number in np.unique(pieces.output).tolist()
+        PieceWriter(outputs[number], pieces, rows, pieces.axes[number], nchunks)
+        for number, rows in pieces.by_output()
     ]
 
 

@@ -179,11 +179,8 @@ def _groups(
 ) -> list[tuple[OutputTarget, PieceRows]]:
     """Pieces of outputs of one kind and form together, with one of these outputs."""
     found: dict[object, tuple[OutputTarget, list[PieceRows]]] = {}
-    numbers = [0] if len(targets) == 1 else np.unique(pieces.output).tolist()
-    everything = np.arange(len(pieces))
-    for number in numbers:
+    for number, chosen in pieces.by_output():
         target = targets[number]
-        chosen = everything if len(targets) == 1 else np.flatnonzero(pieces.output == number)
         rows = piece_rows(
             pieces, chosen, pieces.axes[number], strides, target.address, target.strides
         )
