@@ -171,7 +171,7 @@ class Array:
     # Reading
 
     def __getitem__(self, key: Any) -> DeviceArray:
-        return self._read(_normalize, key)
+        return self._read(normalize_key, key)
 
     @property
     def oindex(self) -> IndexingMethod:
@@ -248,14 +248,14 @@ class Array:
         array([0., 1.], dtype=float32)
         """
         return self._start(
-            _normalize, key, out=out, dtype=dtype, scale=scale, offset=offset, stream=stream
+            normalize_key, key, out=out, dtype=dtype, scale=scale, offset=offset, stream=stream
         )
 
     async def getitem(self, key: Any = ...) -> DeviceArray:
         """`array[key]` for async callers: reads in a thread; cancelling gives the read up."""
         stopped = threading.Event()
         try:
-            return await asyncio.to_thread(self._read, _normalize, key, stopped=stopped)
+            return await asyncio.to_thread(self._read, normalize_key, key, stopped=stopped)
         except asyncio.CancelledError:
             stopped.set()
             raise
@@ -385,22 +385,8 @@ class IndexingMethod:
         return self._array._read(self._normalize, key)  # noqa: SLF001  part of Array
 
 
-def make_request(
-    place: Array | IndexingMethod,
-    key: Any,
-    *,
-    dtype: Any = None,
-    scale: float | None = None,
-    offset: float | None = None,
-) -> Request:
-    """What `place[key]` reads, checked and not started: hop 4, for reads of many selections."""
-    array, normalize = (
-        (place, _normalize) if isinstance(place, Array) else (place._array, place._normalize)  # noqa: SLF001
-    )
-    return array._request(normalize, key, dtype=dtype, scale=scale, offset=offset)  # noqa: SLF001
-
-
-def _normalize(key: Any, of: ArrayMetadata) -> Selection:
+def normalize_key(key: Any, of: ArrayMetadata) -> Selection:
+    """Hop 4 of `array[key]`."""
     return normalize_selection(key, of.shape)
 
 

@@ -11,7 +11,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from gpuzarr.array import Array, IndexingMethod, make_request
+from gpuzarr.array import Array, IndexingMethod, normalize_key
 from gpuzarr.engines.conversion import check_out
 from gpuzarr.engines.engine import Output
 from gpuzarr.errors import GpuzarrError
@@ -90,6 +90,21 @@ def read_batch(  # noqa: PLR0913  as `Array.read`
         )
     results = start_batch(made, outs=out, streams=streams).result()
     return results if out is None else out
+
+
+def make_request(
+    place: Place,
+    key: Any,
+    *,
+    dtype: Any = None,
+    scale: float | None = None,
+    offset: float | None = None,
+) -> Request:
+    """What `place[key]` reads, checked and not started: hop 4."""
+    array, normalize = (
+        (place, normalize_key) if isinstance(place, Array) else (place._array, place._normalize)  # noqa: SLF001
+    )
+    return array._request(normalize, key, dtype=dtype, scale=scale, offset=offset)  # noqa: SLF001
 
 
 def make_requests(

@@ -192,7 +192,7 @@ class PendingRead:
         self._missing, self._error = 0, None
         try:
             for share in self._shares:
-                session = share.engine.begin(share.outputs, share.stream)
+                session = share.engine.begin(share.outputs, share.stream, self._stopped)
                 sessions.append(session)
                 self._missing += read_share(share, session, self._stopped, careful=careful)
         except BaseException as error:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from gpuzarr.engines.cpu.decoder import unsupported
 from gpuzarr.engines.cpu.engine import CpuEngine, decoder_for
+from gpuzarr.engines.cuda import availability
 from gpuzarr.errors import GpuzarrError, UnsupportedError
 from gpuzarr.plugins import find_plugin
 
@@ -68,9 +69,7 @@ def choose_engine(wishes: Wishes, program: DecodeProgram, dtype: np.dtype[Any]) 
         return _checked(_cpu_engine(wishes.threads, wishes.memory_limit), program)
     cuda = re.fullmatch(r"cuda(?::(\d+))?", wishes.device)
     if cuda:
-        from gpuzarr.engines.cuda.availability import open_device  # noqa: PLC0415  only for CUDA
-
-        device = open_device(None if cuda[1] is None else int(cuda[1]))
+        device = availability.open_device(None if cuda[1] is None else int(cuda[1]))
         return _checked(_cuda_engine(wishes, device, program), program)
     return _checked(_plugged_in(wishes.device, wishes.threads, wishes.memory_limit), program)
 
@@ -87,8 +86,6 @@ def _checked(engine: Engine, program: DecodeProgram) -> Engine:
 
 def _automatic(wishes: Wishes, program: DecodeProgram, dtype: np.dtype[Any]) -> Engine:
     """CUDA where it can be used and its arrays can have the dtype, else the CPU."""
-    from gpuzarr.engines.cuda import availability  # noqa: PLC0415  loads no CUDA itself
-
     if not availability.missing():
         try:
             device = availability.open_device(None)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Sequence
 
     import numpy as np
@@ -167,12 +168,19 @@ class Engine(Protocol):
         """
         ...
 
-    def begin(self, outputs: Sequence[Output], stream: Any = None) -> Session:
+    def begin(
+        self,
+        outputs: Sequence[Output],
+        stream: Any = None,
+        stopped: threading.Event | None = None,
+    ) -> Session:
         """Start a read into these outputs.
 
         Args:
             outputs: where it writes.
             stream: what its work is ordered on, for devices that have streams.
+            stopped: set by another thread to give up the read; an engine that takes long over a
+                batch looks at it between chunks, and leaves out the rest.
 
         Raises:
             ValueError: a stream where there are none.

@@ -110,9 +110,11 @@ class RecordingEngine:
         del stream
         out[...] = values
 
-    def begin(self, outputs: Sequence[Output], stream: object = None) -> RecordingSession:
+    def begin(
+        self, outputs: Sequence[Output], stream: object = None, stopped: object = None
+    ) -> RecordingSession:
         """Start remembering."""
-        del stream
+        del stream, stopped
         session = RecordingSession(outputs)
         self.sessions.append(session)
         return session

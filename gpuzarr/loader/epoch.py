@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from gpuzarr.array import make_request
 from gpuzarr.loader.order import EpochOrder, Split
 from gpuzarr.loader.windows import GridWindows, RandomWindows, cell_of
+from gpuzarr.many import make_request
 from gpuzarr.plan.grid import grid_sizes
 from gpuzarr.plan.selection import Span
 

@@ -8,6 +8,7 @@ memory. Batches are read by one thread, `prefetch` ahead, each as one `read_batc
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from dataclasses import replace
 from functools import partial
@@ -23,7 +24,7 @@ from gpuzarr.loader.reading import BatchReader, current_streams, window_requests
 from gpuzarr.loader.variables import check_alike, find_variables, whole_crop
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from gpuzarr.loader.variables import Source
 
@@ -42,7 +43,8 @@ class Loader:
     >>> [batch.shape for batch in loader]
     [(4, 2, 2), (2, 2, 2)]
 
-    Each `iter()` is the next epoch. The order of the windows depends on `seed` and the epoch
+    Each `iter()` is the next epoch, or goes on behind the last batch of one that was left early;
+    `set_epoch` begins any. The order of the windows depends on `seed` and the epoch
     alone: it is the same on every machine, and every rank reads its own share of it. Batches are
     new arrays, on the device of the source; on a GPU all work is ordered on the stream that was
     current when the iteration began.
@@ -153,7 +155,13 @@ class Loader:
         self._epoch, self._batch = 0, 0
         self._progress = Progress(0, 0, len(self), 0, 0, 0.0, 0.0)
         self._current: weakref.ref[LoaderIterator] | None = None
+        self._own()
+
+    def _own(self) -> None:
+        """Have nothing in common with the process that this one was forked from."""
+        self._end_before: Callable[[], None] | None = None
         self._caches: dict[int, ChunkCache] | None = None
+        self._lock = threading.Lock()
         self._process = os.getpid()
 
     # ------------------------------------------------------------------------------------ epochs
@@ -163,20 +171,20 @@ class Loader:
         return self._rules.nbatches
 
     def __iter__(self) -> LoaderIterator:
-        inherited = self._process != os.getpid()  # by fork(): what the parent has is not ours
-        before = None if self._current is None or inherited else self._current()
-        if before is not None:
-            before.close()
-        if inherited:
-            self._caches, self._process = None, os.getpid()
-        epoch, first = self._rules.epoch(self._epoch), min(self._batch, len(self))
-        streams = current_streams(self._variables)
-        read = BatchReader(self._variables, epoch, self._make_caches(streams), streams)
-        batches = Prefetch(read, first, len(self), self._prefetch)
-        iterator = LoaderIterator(batches, self._variables, epoch, first, self._delivered)
-        self._current = weakref.ref(iterator)
-        self._delivered(iterator)
-        return iterator
+        if self._process != os.getpid():
+            self._own()
+        with self._lock:  # two readers at once would spoil the caches
+            if self._end_before is not None:
+                self._end_before()
+            epoch, first = self._rules.epoch(self._epoch), min(self._batch, len(self))
+            streams = current_streams(self._variables)
+            read = BatchReader(self._variables, epoch, self._make_caches(streams), streams)
+            batches = Prefetch(read, first, len(self), self._prefetch)
+            self._end_before = batches.end
+            iterator = LoaderIterator(batches, self._variables, epoch, first, self._delivered)
+            self._current = weakref.ref(iterator)
+            self._delivered(iterator)
+            return iterator
 
     def _delivered(self, iterator: LoaderIterator) -> None:
         """Remember how far the active iteration is; behind its last batch comes the next epoch."""

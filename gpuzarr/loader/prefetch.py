@@ -132,6 +132,11 @@ class Prefetch(Generic[T]):
         """End the thread and wait for its end; there are no more results."""
         self._shared.stop()
 
+    @property
+    def end(self) -> Callable[[], None]:
+        """The same as `close`, for somebody who does not keep this object alive."""
+        return self._shared.stop
+
     def __enter__(self) -> Self:
         return self
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import reprlib
 from typing import TYPE_CHECKING, Any
 
-from gpuzarr.array import make_request
 from gpuzarr.errors import ChunkError, GpuzarrError
 from gpuzarr.loader.epoch import CropKey
-from gpuzarr.many import start_batch
+from gpuzarr.many import make_request, start_batch
 
 if TYPE_CHECKING:
     import threading

@@ -18,6 +18,7 @@ from gpuzarr.plan.batches import BatchLimits
 from gpuzarr.program import describe_step
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Sequence
 
     from gpuzarr.engines.engine import Output
@@ -100,11 +101,16 @@ class CpuEngine:
         del stream
         out[...] = values
 
-    def begin(self, outputs: Sequence[Output], stream: object = None) -> CpuSession:
+    def begin(
+        self,
+        outputs: Sequence[Output],
+        stream: object = None,
+        stopped: threading.Event | None = None,
+    ) -> CpuSession:
         """Start a read."""
         if stream is not None:
             raise ValueError("stream= is for results on a GPU; these are NumPy arrays")
-        return CpuSession(outputs, decoder_for, self.threads, self.memory_limit)
+        return CpuSession(outputs, decoder_for, self.threads, self.memory_limit, stopped)
 
 
 @lru_cache(maxsize=256)

@@ -52,8 +52,12 @@ class CpuSession:
         decoder_for: DecoderFor,
         threads: int,
         memory_limit: int | None,
+        stopped: threading.Event | None = None,
     ) -> None:
-        """Start a read of at most `threads` batches at once and `memory_limit` bytes."""
+        """Start a read of at most `threads` batches at once and `memory_limit` bytes.
+
+        It is given up when `stopped` is set, or by `abort`.
+        """
         self._outputs = outputs
         self._decoder_for = decoder_for
         self._threads = threads
@@ -62,7 +66,8 @@ class CpuSession:
         self._running: set[Future[None]] = set()
         self._failures: list[ChunkFailure] = []
         self._missing: list[int] = []
-        self._stopped = threading.Event()
+        self._aborted = threading.Event()
+        self._stopped = stopped
 
     def fetch(self, program: DecodeProgram, batch: Batch, store: Store) -> Pending:
         """Start the batch's reads, in stores that start them early."""
@@ -83,7 +88,7 @@ class CpuSession:
             decoder_for=self._decoder_for,
             failures=self._failures,
             missing=self._missing,
-            stopped=self._stopped,
+            stopped=self._is_stopped,
         )
         if self._held is None and not self._running:
             self._held = task
@@ -109,7 +114,7 @@ class CpuSession:
         edges = [nchunks * i // ntasks for i in range(ntasks + 1)]
         for begin, end in pairwise(edges):
             task = ScatterTask(
-                batch, slice(begin, end), array, self._outputs, self._failures, self._stopped
+                batch, slice(begin, end), array, self._outputs, self._failures, self._is_stopped
             )
             self._submit(task, ntasks)
 
@@ -130,12 +135,16 @@ class CpuSession:
 
     def abort(self) -> None:
         """Stop the tasks, and wait until none writes any more."""
-        self._stopped.set()
+        self._aborted.set()
         self._held = None
         for future in self._running:
             future.cancel()
         wait(self._running)
         self._running.clear()
+
+    def _is_stopped(self) -> bool:
+        """Whether nobody wants the result any more."""
+        return self._aborted.is_set() or (self._stopped is not None and self._stopped.is_set())
 
     def _submit(self, task: Callable[[], None], at_once: int) -> None:
         """Run a task in the pool; here, in a thread of the pool, which must not wait for it."""

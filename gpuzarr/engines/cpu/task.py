@@ -79,7 +79,7 @@ class BatchTask:
         decoder_for: DecoderFor,
         failures: list[ChunkFailure],
         missing: list[int],
-        stopped: threading.Event,
+        stopped: Callable[[], bool],
     ) -> None:
         """Take over a batch.
 
@@ -91,7 +91,7 @@ class BatchTask:
             decoder_for: prepares decoders.
             failures: where failed chunks are recorded.
             missing: where the number of chunks that are not stored is recorded.
-            stopped: give up when it is set.
+            stopped: whether to give up.
         """
         self._program = program
         self._batch = batch
@@ -115,7 +115,7 @@ class BatchTask:
         try:
             encoded = self._encoded_chunks(scratch, writers)
             for row, decoder in enumerate(decoders):
-                if self._stopped.is_set():
+                if self._stopped():
                     return
                 self._run_chunk(row, decoder, encoded, writers)
         finally:
@@ -230,7 +230,7 @@ class ScatterTask:
         array: NDArray[Any],
         outputs: Sequence[Output],
         failures: list[ChunkFailure],
-        stopped: threading.Event,
+        stopped: Callable[[], bool],
     ) -> None:
         """Take over the chunks `rows` of a batch; the others are as in `BatchTask`."""
         self._batch = batch
@@ -248,7 +248,7 @@ class ScatterTask:
         flat = self._array.reshape(-1)
         starts = (batch.start // self._array.itemsize).tolist()
         for place, row in enumerate(rows):
-            if self._stopped.is_set():
+            if self._stopped():
                 return
             shape = batch.chunks.shape[row].tolist()
             values = flat[starts[row] : starts[row] + prod(shape)].reshape(shape)

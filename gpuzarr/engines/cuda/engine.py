@@ -195,8 +195,14 @@ class CudaEngine:
         """`out[...] = values` on the device."""
         self.on_device.assign(out, values, self._ordered(stream))
 
-    def begin(self, outputs: Sequence[Output], stream: Stream | None = None) -> CudaSession:
+    def begin(
+        self,
+        outputs: Sequence[Output],
+        stream: Stream | None = None,
+        stopped: threading.Event | None = None,
+    ) -> CudaSession:
         """Start a read, ordered on a stream; None: the caller's current one."""
+        del stopped  # a batch is not long, and none is begun once it is set
         return CudaSession(self, outputs, self._ordered(stream))
 
     def _ordered(self, stream: Stream | None) -> Stream:

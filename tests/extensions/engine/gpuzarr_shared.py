@@ -76,8 +76,11 @@ class SharedEngine:
         del stream
         out[...] = values
 
-    def begin(self, outputs: Sequence[Output], stream: object = None) -> SharedSession:
-        """Start a read."""
+    def begin(
+        self, outputs: Sequence[Output], stream: object = None, stopped: object = None
+    ) -> SharedSession:
+        """Start a read; it is over soon enough."""
+        del stopped
         if stream is not None:
             raise ValueError("stream= has no meaning here")
         return SharedSession(outputs)
