@@ -217,7 +217,7 @@ def measure_locality(
 # --------------------------------------------------------------------------------------- tables
 
 
-def print_results(results: dict[str, list[dict[str, Any]]]) -> None:
+def print_results(results: dict[str, list[dict[str, Any]]], options: argparse.Namespace) -> None:
     """A table for each question that was asked."""
     heads = ("windows", "consumer", "batch", "reader, ms", "consumer, ms", "loader, ms")
     if "speed" in results:
@@ -234,7 +234,11 @@ def print_results(results: dict[str, list[dict[str, Any]]]) -> None:
                 for row in results["speed"]
             ],
         )
-        print()
+        print(f"{options.batches} batches a round and part, {options.prefetch} read ahead;")
+        print(
+            "perfect: the efficiency of a pipeline so deep that loses time by nothing but waiting;"
+        )
+        print("others: the share of the CPUs that other processes had\n")
     if "memory" in results:
         print_table(
             ("crops", "memory", "batch", "batches", "peak", "batches", "peak", "grew"),
@@ -309,12 +313,10 @@ def main() -> None:
                     windows, paths[windows.array.name], divisor, options.rounds
                 )
             ]
-    print_results(results)
+    print_results(results, options)
     for case in (CHUNKS, SHARDS):
         print(f"{case.name}: {SIDE}^3 uint16, {case.what}; all lengths divided by {divisor}")
-    print(f"{options.rounds} rounds of {options.batches} batches, {options.prefetch} read ahead;")
-    print("perfect: the efficiency of a pipeline so deep that loses time by nothing but waiting;")
-    print("others: the share of the CPUs that other processes had")
+    print(f"{options.rounds} rounds")
     write_json(
         options.json,
         {"conditions": conditions(), "options": vars(options), "limit": LIMIT, **results},
