@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,6 +31,7 @@ class BatchLimits:
     """Batches that run at once; a read of few chunks is cut into as many where it can be."""
     gap_nbytes: int
     """Bytes between two ranges of an object that are read for nothing to save a request."""
+    _: KW_ONLY
     request_nbytes: int = 1 << 20
     """Chunks that begin in different spans of so many bytes of an object are not joined."""
     least_nbytes: int = 1 << 16
@@ -123,10 +124,14 @@ def _order(key: NDArray[np.int64], offset: NDArray[np.int64]) -> NDArray[np.int6
 def _cut(work: NDArray[np.int64], limits: BatchLimits) -> NDArray[np.bool_]:
     """The rows that begin a batch, so that no batch of several rows holds more than the limit."""
     total = int(work.sum(dtype=np.float64).clip(max=2.0**62))
-    share = max(limits.least_nbytes, total // (4 * limits.parallel))
+    most = limits.nbytes
+    if limits.parallel > 1:
+        most = min(most, max(limits.least_nbytes, total // (4 * limits.parallel)))
+    if total <= most:  # one batch
+        return np.equal(np.arange(len(work)), 0)
     # Rows whose first byte falls into the same half of a limit go together, larger rows alone: so a
     # batch of several rows stays within the limit.
-    half = max(1, min(limits.nbytes, share) // 2)
+    half = max(1, most // 2)
     capped = np.minimum(work, half + 1)
     bucket = (np.cumsum(capped) - capped) // half
     large = work > half

@@ -56,7 +56,7 @@ class CpuEngine:
         nbytes = BATCH_NBYTES
         if memory_limit is not None:
             nbytes = max(1, min(nbytes, memory_limit // self.threads))
-        self._limits = BatchLimits(nbytes, self.threads, GAP_NBYTES, LEAST_NBYTES)
+        self._limits = BatchLimits(nbytes, self.threads, GAP_NBYTES, least_nbytes=LEAST_NBYTES)
 
     def limits_for(self, program: DecodeProgram) -> BatchLimits:
         """The same for all programs."""

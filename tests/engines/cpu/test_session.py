@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 import gpuzarr
-from gpuzarr.engines.cpu import session
+from gpuzarr.engines.conversion import make_conversion
+from gpuzarr.engines.cpu import engine, session
+from gpuzarr.engines.cpu.engine import CpuEngine
 from gpuzarr.engines.pool import shared_pool
+from gpuzarr.engines.recording import RecordingEngine
+from gpuzarr.pending import Request, read_selection
+from gpuzarr.plan.selection import normalize_selection
 from tests.arrays import plain_store
 
 if TYPE_CHECKING:
@@ -45,3 +51,19 @@ def test_a_single_batch_stays_in_the_callers_thread(taken: list[None]) -> None:
     array = gpuzarr.open_array(plain_store(values, values.shape), threads=2)
     np.testing.assert_array_equal(array[...], values)
     assert not taken
+
+
+@pytest.mark.parametrize(("threads", "kib", "batches"), [(2, 75, 1), (2, 512, 14), (1, 290, 1)])
+def test_reads_are_cut_for_threads_only_where_it_is_worth_it(
+    threads: int, kib: int, batches: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "LEAST_NBYTES", 2 << 20)
+    side = kib << 10
+    array = gpuzarr.open_array(plain_store(np.zeros(27 * side, "u1"), (side,)))
+    source = array._prepare(array._snapshot)  # noqa: SLF001  below Array
+    limits = CpuEngine(threads).limits_for(source.codecs.program)
+    recording = RecordingEngine(limits)
+    dry = replace(source, engine=recording)
+    selection = normalize_selection(..., array.shape)
+    read_selection(Request(dry, selection, make_conversion(array.dtype))).result()
+    assert len(recording.sessions[0].batches) == batches
