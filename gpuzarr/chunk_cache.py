@@ -7,7 +7,6 @@ used longest ago gives up its slot; chunks of one read never push out each other
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -36,7 +35,12 @@ if TYPE_CHECKING:
     from gpuzarr.plan.joint import Tables
     from gpuzarr.source import ArraySource
 
-    Coords = tuple[int, ...]
+
+NONE = -1
+"""As the number of a chunk, a slot or a read: there is none."""
+
+MOST_CHUNKS = 1 << 62
+"""Chunks of an array, so that their numbers are integers of 64 bits; of more nothing is kept."""
 
 
 class ChunkCache:
@@ -53,17 +57,19 @@ class ChunkCache:
         Raises:
             MemoryLimitError: the device has no such memory.
         """
-        self._source = source
+        self.source = source
         dtype = source.metadata.data_type.dtype
         self._slot_shape = tuple(map(_largest, source.chunks))
         self.slot_nbytes = prod(self._slot_shape) * dtype.itemsize
         fits = limit_nbytes // max(1, self.slot_nbytes)
         if dtype.hasobject or dtype.kind == "T":  # their bytes are elsewhere, not counted
             fits = 0
-        nslots = min(fits, prod(axis.nchunks for axis in source.chunks))
+        self._counts = [axis.nchunks for axis in source.chunks]
+        nchunks = prod(self._counts)
+        nslots = min(fits, nchunks) if nchunks <= MOST_CHUNKS else 0
         ndim = len(self._slot_shape)
-        self._axes = (BEHIND, *(OutputAxis((dim,)) for dim in range(ndim)))
-        self._program = DecodeProgram((), Layout(dtype, tuple(range(ndim))))
+        self.axes = (BEHIND, *(OutputAxis((dim,)) for dim in range(ndim)))
+        self.program = DecodeProgram((), Layout(dtype, tuple(range(ndim))))
         self.output: Output | None = None
         """Where chunks are kept; None: none fits, or the device's arrays cannot have the dtype."""
         if nslots:
@@ -72,8 +78,11 @@ class ChunkCache:
                 array = source.engine.empty(shape, dtype, stream)
                 self.output = Output(array, source.fill, Conversion(dtype, dtype))
         self.nslots = 0 if self.output is None else nslots
-        self._slots: OrderedDict[Coords, int] = OrderedDict()
-        self._free = list(range(self.nslots))
+        self.chunk = np.full(self.nslots, NONE)
+        """(nslots,) the number of the chunk in each slot."""
+        self.read = np.full(self.nslots, NONE)
+        """(nslots,) the number of the read that used each slot last."""
+        self._reads = 0
         self.hits = self.misses = 0
         """Chunks that reads found here, and that they did not."""
 
@@ -84,19 +93,59 @@ class ChunkCache:
 
     def begin(self, array: int, output: int) -> CacheUse:
         """Use it in a read, whose tables call the array and the cache by these numbers."""
-        return CacheUse(self, array, output)
+        self._reads += 1
+        return CacheUse(self, self._reads, array, output)
+
+    def numbers(self, coords: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(n,) the numbers of chunks, in C order of the grid."""
+        number = np.zeros(len(coords), np.int64)
+        for dim, count in enumerate(self._counts):
+            number = number * count + coords[:, dim]
+        return number
+
+    def slots_of(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(n,) the slots that hold chunks, or NONE.
+
+        Args:
+            numbers: (n,) of the chunks, ascending.
+        """
+        slots = np.full(len(numbers), NONE)
+        if len(numbers):
+            place = np.minimum(np.searchsorted(numbers, self.chunk), len(numbers) - 1)
+            here = np.flatnonzero(numbers[place] == self.chunk)
+            slots[place[here]] = here
+        return slots
+
+    def batch(
+        self, chunks: ChunkTable, pieces: PieceTable, keys: Sequence[str], slots: NDArray[np.int64]
+    ) -> Batch:
+        """Chunks that lie in slots, where a chunk lies as if it were as large as the slot."""
+        n = len(chunks)
+        shape = np.broadcast_to(np.array(self._slot_shape, np.int64), chunks.shape.shape)
+        nbytes = np.full(n, self.slot_nbytes, np.int64)
+        return Batch(
+            replace(chunks, shape=shape, decoded_nbytes=nbytes),
+            pieces,
+            Requests(keys, [0] * n, nbytes.tolist(), {}),
+            np.arange(n),
+            slots * self.slot_nbytes,
+            nbytes,
+            np.full(n, DEVICE, np.uint8),
+        )
 
 
 class CacheUse:
     """A cache during one read."""
 
-    def __init__(self, cache: ChunkCache, array: int, output: int) -> None:
+    def __init__(self, cache: ChunkCache, read: int, array: int, output: int) -> None:
         self._cache = cache
+        self._read = read
         self.array = array
         """Which array of the read."""
         self._output = output
-        self._used: set[Coords] = set()
-        self._reserved: dict[Coords, int] = {}
+        self._slots: list[NDArray[np.int64]] = []
+        """What this read brings to where: slots, and numbers of chunks, of each block."""
+        self._numbers: list[NDArray[np.int64]] = []
 
     def use(
         self, chunks: ChunkTable, pieces: PieceTable, session: Session, mount: int | None
@@ -104,7 +153,7 @@ class CacheUse:
         """Write the pieces of chunks that are here; give the others, which will be kept.
 
         Args:
-            chunks: of a read.
+            chunks: of a read, those of an array in C order of its grid.
             pieces: of these.
             session: writes.
             mount: the array's store, in reads of several.
@@ -114,52 +163,58 @@ class CacheUse:
             be kept.
         """
         cache = self._cache
+        assert cache.output is not None  # noqa: S101  a cache without it is not used
         begin, end = np.searchsorted(chunks.array, [self.array, self.array + 1]).tolist()
-        coords = list(map(tuple, chunks.coords[begin:end].tolist()))
-        slots = np.array([cache._slots.get(place, -1) for place in coords], np.int64)  # noqa: SLF001  one thing
-        here = np.flatnonzero(slots >= 0)
-        for row in here.tolist():
-            cache._slots.move_to_end(coords[row])  # noqa: SLF001
-            self._used.add(coords[row])
-        if len(here):
-            rows = begin + here
-            keys = _Keys(cache._source, chunks.coords[rows], mount)  # noqa: SLF001
-            self._scatter(chunks.take(rows), pieces.of_chunks(rows), keys, slots[here], session)
+        numbers = cache.numbers(chunks.coords[begin:end])
+        slots = cache.slots_of(numbers)
+        here = np.flatnonzero(slots != NONE)
+        cache.read[slots[here]] = self._read
         cache.hits += len(here)
-        cache.misses += len(coords) - len(here)
-        # A chunk may be needed again that was reserved in an earlier block of this read.
-        absent = [r for r in np.flatnonzero(slots < 0).tolist() if coords[r] not in self._reserved]
-        most = cache.nslots - len(self._used) - len(self._reserved)
-        kept = np.array(absent[: max(0, most)], np.int64)
-        taken = [self._reserve(coords[row]) for row in kept.tolist()]
-        left = np.ones(len(chunks), np.bool_)
-        left[begin + here] = False
-        rows = np.flatnonzero(left)
+        cache.misses += len(numbers) - len(here)
+        rows = np.arange(len(chunks))
+        absent = np.flatnonzero(slots == NONE)
         if len(here):
+            found = begin + here
+            keys = _Keys(cache.source, chunks.coords[found], mount)
+            batch = cache.batch(chunks.take(found), pieces.of_chunks(found), keys, slots[here])
+            session.scatter(cache.program, batch, cache.output.array)
+            rows = np.delete(rows, found)
             chunks, pieces = chunks.take(rows), pieces.of_chunks(rows)
-        return chunks, self._with_slots(
-            chunks, pieces, np.searchsorted(rows, begin + kept), np.array(taken, np.int64)
-        )
+        kept, taken = self._reserve(numbers, absent)
+        return chunks, self._with_slots(chunks, pieces, np.searchsorted(rows, begin + kept), taken)
 
     def keep(self) -> None:
         """The read is done: what it brought is good."""
-        self._cache._slots.update(self._reserved)  # noqa: SLF001
-        self._used, self._reserved = set(), {}
+        for slots, numbers in zip(self._slots, self._numbers, strict=True):
+            self._cache.chunk[slots] = numbers
+        self._slots, self._numbers = [], []
 
     def forget(self) -> None:
         """The read failed: nothing is known of what it wrote."""
-        self._cache._free += self._reserved.values()  # noqa: SLF001
-        self._used, self._reserved = set(), {}
+        for slots in self._slots:
+            self._cache.read[slots] = NONE
+        self._slots, self._numbers = [], []
 
-    def _reserve(self, coords: Coords) -> int:
-        """A slot for a chunk: a free one, or that of the chunk that was used longest ago.
+    def _reserve(
+        self, numbers: NDArray[np.int64], absent: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Slots for chunks that are not here: empty ones, then those that were used longest ago.
 
-        Those that this read uses are never it: another thread may be writing their pieces.
+        Those that this read uses are never taken: another thread may be writing their pieces.
+
+        Returns:
+            (m,) the rows of the chunks that are to be kept, and (m,) their slots.
         """
         cache = self._cache
-        slot = cache._free.pop() if cache._free else cache._slots.popitem(last=False)[1]  # noqa: SLF001
-        self._reserved[coords] = slot
-        return slot
+        for before in self._numbers:  # needed once more, by another block of the read
+            absent = absent[~np.isin(numbers[absent], before)]
+        free = np.flatnonzero(cache.read < self._read)
+        slots = free[np.argsort(cache.read[free], kind="stable")][: len(absent)]
+        kept = absent[: len(slots)]
+        cache.chunk[slots], cache.read[slots] = NONE, self._read
+        self._slots.append(slots)
+        self._numbers.append(numbers[kept])
+        return kept, slots
 
     def _with_slots(
         self,
@@ -180,7 +235,7 @@ class CacheUse:
         order = np.argsort(chunk, kind="stable")
         output = np.full(len(rows), self._output, np.int32)
         axes = list(pieces.axes)
-        axes[self._output] = self._cache._axes  # noqa: SLF001
+        axes[self._output] = self._cache.axes
         return PieceTable(
             chunk[order],
             np.concatenate([pieces.output, output])[order],
@@ -189,30 +244,6 @@ class CacheUse:
             np.concatenate([pieces.extent, extent])[order],
             tuple(axes),
         )
-
-    def _scatter(
-        self,
-        chunks: ChunkTable,
-        pieces: PieceTable,
-        keys: _Keys,
-        slots: NDArray[np.int64],
-        session: Session,
-    ) -> None:
-        cache, n = self._cache, len(chunks)
-        assert cache.output is not None  # noqa: S101  a cache without it is not used
-        # In a slot a chunk lies as if it were as large as the slot.
-        shape = np.broadcast_to(np.array(cache._slot_shape, np.int64), chunks.shape.shape)  # noqa: SLF001
-        nbytes = np.full(n, cache.slot_nbytes, np.int64)
-        batch = Batch(
-            replace(chunks, shape=shape, decoded_nbytes=nbytes),
-            pieces,
-            Requests(keys, [0] * n, nbytes.tolist(), {}),
-            np.arange(n),
-            slots * cache.slot_nbytes,
-            nbytes,
-            np.full(n, DEVICE, np.uint8),
-        )
-        session.scatter(cache._program, batch, cache.output.array)  # noqa: SLF001
 
 
 @dataclass(frozen=True, slots=True, eq=False)

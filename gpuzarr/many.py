@@ -266,12 +266,12 @@ def _share(  # noqa: PLR0913, PLR0917  everything that an engine needs
     """What an engine does: its outputs, and a part for each program."""
     outputs: list[Output] = []
     known: dict[object, int] = {}
-    parts: dict[DecodeProgram, tuple[list[ArraySource], list[Wanted]]] = {}
+    parts: dict[DecodeProgram, tuple[dict[int, int], list[ArraySource], list[Wanted]]] = {}
     for number in rows:
         request, place = requests[number], results.places[number]
         source, selection = request.source, request.selection
-        sources, wanted = parts.setdefault(source.codecs.program, ([], []))
-        array = next((i for i, other in enumerate(sources) if other is source), len(sources))
+        numbers, sources, wanted = parts.setdefault(source.codecs.program, ({}, [], []))
+        array = numbers.setdefault(id(source), len(sources))
         if array == len(sources):
             sources.append(source)
         together = place.number is not None and all(
@@ -285,7 +285,7 @@ def _share(  # noqa: PLR0913, PLR0917  everything that an engine needs
             outputs.append(Output(view, source.fill, request.conversion))
         wanted.append(Wanted(array, selection, output, place.number if together else None))
     uses = []
-    for sources, _ in parts.values():
+    for _, sources, _ in parts.values():
         mine = []
         for array, source in enumerate(sources):
             cache = caches.get(id(source))
@@ -307,7 +307,7 @@ def _share(  # noqa: PLR0913, PLR0917  everything that an engine needs
                 ),
                 use,
             )
-            for (program, (sources, wanted)), use in zip(parts.items(), uses, strict=True)
+            for (program, (_, sources, wanted)), use in zip(parts.items(), uses, strict=True)
         ],
         stream,
     )

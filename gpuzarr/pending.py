@@ -175,7 +175,8 @@ class PendingRead:
                 # Damage that is found again shall be told of the chunks that have it, not of their
                 # neighbours.
                 failed = _failed_keys(error)
-                if not any([source.indexes.forget(failed) for source in sources]):  # noqa: C419  all
+                forgotten = [source.indexes.forget(failed) for source in sources]
+                if not any(forgotten):
                     raise
                 store_log.debug("locate: reading shard indexes again after: %s", error)
                 self._sessions = self._start(careful=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gpuzarr.engines.failures import FILL, fill_what_fits
 from gpuzarr.errors import ChunkFailure
 from gpuzarr.locate import locate_chunks
 from gpuzarr.plan.batches import make_batches, missing_pieces
@@ -147,10 +148,7 @@ def read_share(
             if missing is not None:
                 counts.missing += nmissing
                 engine_log.debug("fill: %d chunks", nmissing)
-                try:
-                    session.fill(missing)
-                except ValueError:  # a fill value does not fit into the result's type
-                    session.fail(_fill_apart(session, chunks, missing, ranges))
+                session.fail(_fill(session, chunks, missing, ranges))
             counts.chunks += len(chunks)
             for batch in make_batches(chunks, pieces, ranges, limits):
                 if stopped is not None and stopped.is_set():
@@ -224,18 +222,15 @@ def _locate(
     )
 
 
-def _fill_apart(
+def _fill(
     session: Session, chunks: ChunkTable, missing: PieceTable, ranges: ByteRanges
 ) -> list[ChunkFailure]:
-    """Fill output by output; gives the failures of the chunks whose fill value does not fit."""
+    """Write the fill value where chunks are not stored; gives the failures of those it fails."""
+    failed = fill_what_fits(session.fill, missing)
     rows = np.flatnonzero(ranges.nbytes == MISSING)
-    failures: dict[int, ChunkFailure] = {}
-    for number in np.unique(missing.output).tolist():
-        pieces = missing.take(np.flatnonzero(missing.output == number))
-        try:
-            session.fill(pieces)
-        except ValueError as error:
-            for row in rows[np.unique(pieces.chunk)].tolist():
-                key, coords = ranges.keys[int(ranges.key[row])], tuple(chunks.coords[row].tolist())
-                failures[row] = ChunkFailure(key, coords, "convert the fill value", error)
-    return list(failures.values())
+    return [
+        ChunkFailure(
+            ranges.keys[int(ranges.key[row])], tuple(chunks.coords[row].tolist()), FILL, error
+        )
+        for row, error in ((int(rows[place]), error) for place, error in failed.items())
+    ]

@@ -15,10 +15,11 @@ from gpuzarr.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from gpuzarr.engines.step_error import StepError
     from gpuzarr.plan.batches import Batch
+    from gpuzarr.plan.chunk_table import PieceTable
     from gpuzarr.plan.ranges import Requests
 
 
@@ -38,6 +39,10 @@ def combine(failures: Sequence[ChunkFailure]) -> GpuzarrError:
     return ChunkError(f"{count} could not be read", failures=tuple(failures))
 
 
+FILL = "convert the fill value"
+"""The step of such failures."""
+
+
 def chunk_failure(batch: Batch, row: int, step: str, cause: Exception) -> ChunkFailure:
     """The failure of a batch's chunk."""
     key = batch.requests.keys[int(batch.request[row])]
@@ -48,6 +53,32 @@ def step_failure(batch: Batch, row: int, error: StepError) -> ChunkFailure:
     """The failure of a batch's chunk whose bytes are damaged."""
     kind = ChecksumError if error.checksum else DecodeError
     return chunk_failure(batch, row, error.step, kind(error.cause_message))
+
+
+def fill_what_fits(fill: Callable[[PieceTable], None], pieces: PieceTable) -> dict[int, ValueError]:
+    """Write fill values; where one does not fit into its output, the others are written.
+
+    Args:
+        fill: writes the fill value to pieces.
+        pieces: of chunks that are not stored.
+
+    Returns:
+        For each chunk (a value of `pieces.chunk`) that one does not fit for, why.
+    """
+    try:
+        fill(pieces)
+    except ValueError:
+        pass
+    else:
+        return {}
+    failed: dict[int, ValueError] = {}
+    for _, rows in pieces.by_output():
+        some = pieces.take(rows)
+        try:
+            fill(some)
+        except ValueError as error:
+            failed |= dict.fromkeys(some.chunk.tolist(), error)
+    return failed
 
 
 def check_validator(requests: Requests, request: int, validator: object) -> None:

@@ -71,38 +71,27 @@ class JointPlan:
         most = max(1, BLOCK_NBYTES // (8 * (2 + 2 * ndim + 3 * naxes)))
         parts: list[_Pieces] = []
         rows = 0
-        for some in self._alike():
-            for part in self._cut(some, most, naxes):
-                if rows and rows + len(part) > most:
-                    yield self._together(parts)
-                    parts, rows = [], 0
-                parts.append(part)
-                rows += len(part)
+        for part in self._cut(most, naxes):
+            if rows and rows + len(part) > most:
+                yield self._together(parts)
+                parts, rows = [], 0
+            parts.append(part)
+            rows += len(part)
         if rows:
             yield self._together(parts)
 
-    def _alike(self) -> Iterator[list[Wanted]]:
-        """The selections that are cut together."""
-        groups: dict[object, list[Wanted]] = {}
-        for number, want in enumerate(self.wanted):
-            spans = [axis for axis in want.selection.axes if isinstance(axis, Span)]
-            together = want.place is not None and len(spans) == len(want.selection.axes)
-            kind: object = number
-            if together:
-                kind = (want.array, want.output, tuple((s.dim, s.step) for s in spans))
-            groups.setdefault(kind, []).append(want)
-        return iter(groups.values())
-
-    def _cut(self, wanted: list[Wanted], most: int, naxes: int) -> Iterator[_Pieces]:
-        """The pieces of alike selections, in runs of about `most`."""
-        first = wanted[0]
-        if first.place is not None and all(isinstance(a, Span) for a in first.selection.axes):
-            yield from _cut_together(wanted, self.grids[first.array], most, naxes)
-            return
-        for want in wanted:
-            plan = plan_chunks(want.selection, self.grids[want.array], self.itemsize)
-            for chunks, pieces in plan.blocks():
-                yield _Pieces.of(want, chunks, pieces, naxes)
+    def _cut(self, most: int, naxes: int) -> Iterator[_Pieces]:
+        """The pieces of all selections, in runs of about `most` at the largest."""
+        together: dict[object, list[Wanted]] = {}
+        for want in self.wanted:
+            axes = want.selection.axes
+            if want.place is not None and all(isinstance(axis, Span) for axis in axes):
+                steps = tuple((axis.dims, axis.step) for axis in axes if isinstance(axis, Span))
+                together.setdefault((want.array, want.output, steps), []).append(want)
+            else:
+                yield from _cut_alone(want, self.grids[want.array], naxes)
+        for wanted in together.values():
+            yield from _cut_together(wanted, self.grids[wanted[0].array], most, naxes)
 
     def _together(self, parts: list[_Pieces]) -> Tables:
         """Pieces of all parts in the order of their chunks, and each chunk once."""
@@ -207,6 +196,13 @@ class _AxisCuts:
     """(rows, 5) chunk, its size, first index inside it, first place of the span, places."""
 
 
+def _cut_alone(want: Wanted, grid: Sequence[GridAxis], naxes: int) -> Iterator[_Pieces]:
+    """The pieces of one selection."""
+    itemsize = 1  # sizes of chunks are computed for all pieces together
+    for chunks, pieces in plan_chunks(want.selection, grid, itemsize).blocks():
+        yield _Pieces.of(want, chunks, pieces, naxes)
+
+
 def _cut_together(
     wanted: Sequence[Wanted], grid: Sequence[GridAxis], most: int, naxes: int
 ) -> Iterator[_Pieces]:
@@ -232,9 +228,7 @@ def _cut_together(
     for begin, end in pairwise(edges):
         if total[begin:end].max() > 2 * most:  # one of them alone is too large: by its own blocks
             for want in wanted[begin:end]:
-                plan = plan_chunks(want.selection, grid, 1)
-                for chunks, pieces in plan.blocks():
-                    yield _Pieces.of(want, chunks, pieces, naxes)
+                yield from _cut_alone(want, grid, naxes)
             continue
         rows, which = _product([cut.first[begin:end] for cut in cuts], counts[begin:end])
         n = len(which)

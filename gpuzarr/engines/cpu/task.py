@@ -14,6 +14,7 @@ import numpy as np
 
 from gpuzarr.engines.cpu.scatter import piece_writers
 from gpuzarr.engines.failures import (
+    FILL,
     check_validator,
     chunk_failure,
     shard_is_gone,
@@ -136,7 +137,7 @@ class BatchTask:
             data = encoded(row)
             if data is None:
                 self._nmissing += 1
-                step = "convert the fill value"
+                step = FILL
                 for writer in writers:
                     writer.fill(row)
                 return

@@ -31,7 +31,7 @@ from gpuzarr.engines.cuda.staging import (
     staged_nbytes,
 )
 from gpuzarr.engines.cuda.transfer import OutputTarget
-from gpuzarr.engines.failures import chunk_failure, combine
+from gpuzarr.engines.failures import FILL, chunk_failure, combine, fill_what_fits
 from gpuzarr.errors import GpuzarrError, MemoryLimitError
 from gpuzarr.plan.batches import DEVICE
 
@@ -346,19 +346,10 @@ class CudaSession:
         if not len(rows):
             return
         self._missing += len(rows)
-        missing = batch.pieces.of_chunks(rows)
-        with suppress(ValueError):
-            self.fill(missing)
-            return
-        failures: dict[int, ChunkFailure] = {}  # of the chunks whose fill value does not fit
-        for number in np.unique(missing.output).tolist():
-            pieces = missing.take(np.flatnonzero(missing.output == number))
-            try:
-                self.fill(pieces)
-            except ValueError as error:
-                for row in rows[np.unique(pieces.chunk)].tolist():
-                    failures[row] = chunk_failure(batch, row, "convert the fill value", error)
-        self._failures += failures.values()
+        failed = fill_what_fits(self.fill, batch.pieces.of_chunks(rows))
+        self._failures += [
+            chunk_failure(batch, int(rows[place]), FILL, error) for place, error in failed.items()
+        ]
 
     def _check_fits(self, reading: Reading | DirectReading) -> None:
         """Refuse chunks that exceed the user's limit before they are read."""
