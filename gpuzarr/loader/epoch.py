@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import zlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     Window = tuple[Any, ...]
 
-REMAINDERS = ("keep", "drop", "pad")
-
 
 class CropKey(tuple[slice, ...]):
     """A key that is a crop; arrays with fewer dimensions take its last entries."""
@@ -40,6 +38,8 @@ class GivenWindows:
     order: tuple[int, ...]
     """With locality: neighbours one after another."""
     group: int
+    digest: int
+    """Of what the keys select."""
 
     @property
     def count(self) -> int:
@@ -51,15 +51,8 @@ class GivenWindows:
 class EpochRules:
     """What all epochs of a loader have in common."""
 
-    windows: GridWindows | GivenWindows | Literal["random"]
-    """Random ones are others in each epoch."""
-    shape: tuple[int, ...]
-    """Of the largest array."""
-    crop: tuple[int, ...] | None
-    cell: tuple[int, ...] | None
-    """Elements of a group's cell, with locality."""
-    samples: int
-    """Windows of an epoch, of all ranks."""
+    windows: GridWindows | RandomWindows | GivenWindows
+    """Of epoch 0; random ones are others in each epoch."""
     shuffle: bool
     seed: int
     locality: int | None
@@ -92,44 +85,36 @@ class EpochRules:
             SelectionError: windows that do not fit.
             ValueError: arguments that do not go together.
         """
+        kind = windows if isinstance(windows, str) else "given"
+        seed = operator.index(seed)
         if locality is not None:
             locality = at_least("locality", locality, 1)
-        if (samples is not None) != (isinstance(windows, str) and windows == "random"):
+        if (samples is not None) != (kind == "random"):
             raise ValueError('samples_per_epoch= is for windows="random", which need it')
-        if stride is not None and not (isinstance(windows, str) and windows == "grid"):
+        if stride is not None and kind != "grid":
             raise ValueError('stride= is for windows="grid"')
-        cell = None
-        found: GridWindows | GivenWindows | Literal["random"]
-        if isinstance(windows, str):
+        found: GridWindows | RandomWindows | GivenWindows
+        if not isinstance(windows, str):
+            found = _given(array, windows, ordered=locality is not None and shuffle)
+        elif kind not in {"grid", "random"}:
+            raise ValueError(
+                f'windows= is "grid", "random" or a sequence of selections, not {windows!r}'
+            )
+        else:
             assert crop is not None  # noqa: S101  the loader has asked for it
-            if locality is not None:
-                cell = cell_of(_object_shape(array), crop)
-            if windows == "grid":
+            cell = None if locality is None else cell_of(_object_shape(array), crop)
+            if kind == "grid":
                 steps = _steps(stride, crop)
                 found = GridWindows(array.shape, crop, steps, cell if shuffle else None)
-                samples = found.count
-            elif windows == "random":
-                found = "random"
-                samples = at_least("samples_per_epoch", samples, 0)
-                RandomWindows(array.shape, crop, samples, 0, 0, cell, locality)  # looks at them
             else:
-                raise ValueError(
-                    f'windows= is "grid", "random" or a sequence of selections, not {windows!r}'
-                )
-        else:
-            found = _given(array, windows, ordered=locality is not None and shuffle)
-            samples = found.count
-        split = Split(samples, rank, world_size, remainder)  # looks at its arguments
+                count = at_least("samples_per_epoch", samples, 0)
+                found = RandomWindows(array.shape, crop, count, seed, 0, cell, locality)
         return cls(
             found,
-            array.shape,
-            crop,
-            cell,
-            samples,
-            bool(shuffle),
-            operator.index(seed),
+            bool(shuffle) and kind != "random",  # these are in random order already
+            seed,
             locality,
-            split,
+            Split(found.count, rank, world_size, remainder),
             batch_size,
             bool(drop_last),
         )
@@ -150,28 +135,24 @@ class EpochRules:
         return Epoch(self, number)
 
     def fingerprint(self) -> dict[str, Any]:
-        """What a state must have in common with a loader to mean the same windows."""
-        windows = self.windows
-        kind: Any = windows
-        if isinstance(windows, GridWindows):
-            kind = "grid"
-        elif isinstance(windows, GivenWindows):
-            kind = f"given, {zlib.crc32(repr(windows.keys).encode()):08x}"
-        return {
-            "windows": kind,
-            "samples": self.samples,
-            "shape": list(self.shape),
-            "crop": None if self.crop is None else list(self.crop),
-            "stride": list(windows.stride) if isinstance(windows, GridWindows) else None,
-            "cell": None if self.cell is None else list(self.cell),
+        """What a state must have in common with a loader to mean the same windows; for JSON."""
+        windows: dict[str, Any]
+        if isinstance(self.windows, GivenWindows):
+            windows = {"windows": "given", "count": self.windows.count, "of": self.windows.digest}
+        else:
+            name = "grid" if isinstance(self.windows, GridWindows) else "random"
+            windows = {"windows": name, **asdict(self.windows)}
+            windows.pop("epoch", None)
+        own = asdict(self.split) | {
             "shuffle": self.shuffle,
             "seed": self.seed,
             "locality": self.locality,
-            "rank": self.split.rank,
-            "world_size": self.split.world_size,
-            "remainder": self.split.remainder,
             "batch_size": self.batch_size,
             "drop_last": self.drop_last,
+        }
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in (windows | own).items()
         }
 
 
@@ -182,30 +163,19 @@ class Epoch:
         """See `EpochRules.epoch`."""
         self.rules = rules
         self.number = number
-        self._split = rules.split
         windows = rules.windows
-        self._random = None
-        if isinstance(windows, str):
-            assert rules.crop is not None  # noqa: S101  random windows have one
-            self._random = RandomWindows(
-                rules.shape,
-                rules.crop,
-                rules.samples,
-                rules.seed,
-                number,
-                rules.cell,
-                rules.locality,
-            )
-            self._order = EpochOrder(rules.samples, rules.seed, number, False, 1, None)  # noqa: FBT003
-        else:
-            self._order = EpochOrder(
-                windows.count, rules.seed, number, rules.shuffle, windows.group, rules.locality
-            )
+        if isinstance(windows, RandomWindows):
+            windows = replace(windows, epoch=number)
+        self._windows = windows
+        group = 1 if isinstance(windows, RandomWindows) else windows.group
+        self._order = EpochOrder(
+            windows.count, rules.seed, number, rules.shuffle, group, rules.locality
+        )
 
     def batch(self, number: int) -> tuple[int, int]:
         """The first window of a batch, and one behind its last, counted on this rank."""
         first = number * self.rules.batch_size
-        return first, min(first + self.rules.batch_size, len(self._split))
+        return first, min(first + self.rules.batch_size, self.rules.length)
 
     def batch_size_of(self, number: int) -> int:
         """Windows in a batch."""
@@ -214,17 +184,13 @@ class Epoch:
 
     def windows(self, first: int, stop: int) -> list[Window]:
         """Keys of this rank's windows from `first` to `stop`."""
-        numbers = self._order.numbers(self._split.positions(first, stop))
-        windows, crop = self.rules.windows, self.rules.crop
+        numbers = self._order.numbers(self.rules.split.positions(first, stop))
+        windows = self._windows
         if isinstance(windows, GivenWindows):
             return [windows.keys[windows.order[number]] for number in numbers.tolist()]
-        places = self._random or windows
-        assert crop is not None  # noqa: S101  such windows have one
-        assert not isinstance(places, str)  # noqa: S101  random ones have places
-        origins = places.origins(numbers)
         return [
-            CropKey(slice(o, o + c) for o, c in zip(origin, crop, strict=True))
-            for origin in origins.tolist()
+            CropKey(slice(o, o + c) for o, c in zip(origin, windows.crop, strict=True))
+            for origin in windows.origins(numbers).tolist()
         ]
 
 
@@ -266,7 +232,12 @@ def _given(array: Array, windows: Sequence[Any], *, ordered: bool) -> GivenWindo
         cells = origins // np.array(_object_shape(array), np.int64) if array.ndim else origins
         order = np.lexsort(cells.T[::-1]) if array.ndim else order
         group = max(1, round(len(keys) / len(np.unique(cells, axis=0))))
-    return GivenWindows(keys, tuple(order.tolist()), group)
+    digest = 0
+    for selection in selections:
+        for axis in selection.axes:
+            what = str(axis).encode() if isinstance(axis, Span) else axis.coords.tobytes()
+            digest = zlib.crc32(what, digest)
+    return GivenWindows(keys, tuple(order.tolist()), group, digest)
 
 
 def _origin(selection: Selection, ndim: int) -> list[int]:

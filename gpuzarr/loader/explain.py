@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from gpuzarr.plan.chunk_table import plan_chunks
 from gpuzarr.plan.joint import JointPlan, Wanted
 
 if TYPE_CHECKING:
@@ -91,33 +92,28 @@ def explain_loader(  # noqa: PLR0913  what a loader is made of
     """
     rules = epoch.rules
     planned = min(batches, rules.nbatches)
-    cache: OrderedDict[object, int] = OrderedDict()
-    cached = needed = chunks = decoded = hits = separate = 0
+    cache = _Cache(cache_nbytes)
+    needed = nchunks = decoded = hits = separate = 0
     for number in range(planned):
-        for request in (requests := requests_of(epoch.windows(*epoch.batch(number)))):
+        requests = requests_of(epoch.windows(*epoch.batch(number)))
+        for request in requests:
             item = request.source.codecs.program.layout.dtype.itemsize
             needed += request.selection.size * item
-            separate += sum(_chunk_sizes([request]).values())
-        sizes = _chunk_sizes(requests)
-        for chunk, nbytes in sizes.items():
-            if chunk in cache:
+            plan = plan_chunks(request.selection, request.source.chunks, item)
+            separate += sum(int(chunks.decoded_nbytes.sum()) for chunks, _ in plan.blocks())
+        for chunk, nbytes in _chunk_sizes(requests).items():
+            if cache.has(chunk, nbytes):
                 hits += 1
-                cache.move_to_end(chunk)
-                continue
-            chunks += 1
-            decoded += nbytes
-            if nbytes <= cache_nbytes:
-                cache[chunk] = nbytes
-                cached += nbytes
-            while cached > cache_nbytes:
-                cached -= cache.popitem(last=False)[1]
+            else:
+                nchunks += 1
+                decoded += nbytes
     report = LoaderExplanation(
         windows=rules.length,
         batches=rules.nbatches,
         batch_nbytes=batch_nbytes,
         planned=planned,
         needed_nbytes=needed,
-        chunks=chunks,
+        chunks=nchunks,
         decoded_nbytes=decoded,
         cached_chunks=hits,
         separate_nbytes=separate,
@@ -131,9 +127,32 @@ def explain_loader(  # noqa: PLR0913  what a loader is made of
         advice.append("locality= keeps windows together that share chunks")
     if not cache_nbytes:
         advice.append("cache_nbytes= keeps decoded chunks between batches")
+    elif rules.locality is not None and rules.locality > 1:
+        advice.append("a larger cache_nbytes=, or a smaller locality=, keeps all mixed groups")
     advice.append("chunks nearer to the windows' size waste less")
     waste = f"{report.decode_waste:.1f} bytes are decoded for each that is needed: "
-    return LoaderExplanation(**{**asdict(report), "notes": (waste + "; ".join(advice),)})
+    return replace(report, notes=(waste + "; ".join(advice),))
+
+
+class _Cache:
+    """Chunks of so many bytes at most; what was used longest ago goes first."""
+
+    def __init__(self, limit_nbytes: int) -> None:
+        self._limit = limit_nbytes
+        self._nbytes = 0
+        self._chunks: OrderedDict[object, int] = OrderedDict()
+
+    def has(self, chunk: object, nbytes: int) -> bool:
+        """Whether a chunk is there already; it is afterwards, where it fits."""
+        if chunk in self._chunks:
+            self._chunks.move_to_end(chunk)
+            return True
+        if nbytes <= self._limit:
+            self._chunks[chunk] = nbytes
+            self._nbytes += nbytes
+        while self._nbytes > self._limit:
+            self._nbytes -= self._chunks.popitem(last=False)[1]
+        return False
 
 
 def _chunk_sizes(requests: Sequence[Request]) -> dict[object, int]:

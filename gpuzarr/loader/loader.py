@@ -44,14 +44,14 @@ class Loader:
     [(4, 2, 2), (2, 2, 2)]
 
     Each `iter()` is the next epoch, or goes on behind the last batch of one that was left early;
-    `set_epoch` begins any. The order of the windows depends on `seed` and the epoch
-    alone: it is the same on every machine, and every rank reads its own share of it. Batches are
-    new arrays, on the device of the source; on a GPU all work is ordered on the stream that was
-    current when the iteration began.
+    `set_epoch` begins any. The order of the windows depends on `seed` and the epoch alone: it is
+    the same on every machine, and every rank reads its own share of it. Batches are new arrays, on
+    the device of the source; on a GPU all work is ordered on the stream that was current when the
+    iteration began.
 
-    A loader pickles, without its position and cache, for workers in other processes. After `fork()`
-    the child makes iterators of its own. One iteration is active at a time: a new one ends the one
-    before it.
+    A loader pickles with its position, and without its cache, for workers in other processes. After
+    `fork()` the child makes iterators of its own. One iteration is active at a time: a new one ends
+    the one before it.
     """
 
     def __init__(  # noqa: PLR0913  everything that one may wish
@@ -100,7 +100,8 @@ class Loader:
                 many as a crop is long); the windows of so many groups are mixed at a time, so
                 that chunks are used again while they are in the cache. None: windows are mixed
                 over all of the array. `explain` shows what it saves.
-            prefetch: batches that are read ahead; 0 reads in the consumer's thread.
+            prefetch: batches that are read ahead; 0 reads in the consumer's thread. More than the
+                default can help where reading takes as long as the consumer, and batches differ.
             cache_nbytes: memory, on the device, for decoded chunks that are kept between batches.
             memory_limit: bytes for batches read ahead, the cache and reading together, beyond the
                 batch that the consumer has.
@@ -300,15 +301,19 @@ class Loader:
         if self._caches is None:
             self._caches = {}
             if self._cache_nbytes and self._rules.length:
-                requests = window_requests(self._variables, self._rules.epoch(0).windows(0, 1))
+                window = self._rules.epoch(0).windows(0, 1)
+                requests = {id(r.source): r for r in window_requests(self._variables, window)}
                 sizes = {
-                    id(r.source): r.selection.size * r.conversion.stored.itemsize for r in requests
+                    key: request.selection.size * request.conversion.stored.itemsize
+                    for key, request in requests.items()
                 }
-                total = sum(sizes.values())
-                for request in requests:
-                    key = id(request.source)
-                    share = self._cache_nbytes * sizes[key] // max(1, total)
-                    self._caches[key] = ChunkCache(
-                        request.source, share, streams[request.source.engine.device]
+                total = max(1, sum(sizes.values()))
+                self._caches = {
+                    key: ChunkCache(
+                        request.source,
+                        self._cache_nbytes * sizes[key] // total,
+                        streams[request.source.engine.device],
                     )
+                    for key, request in requests.items()
+                }
         return self._caches

@@ -9,32 +9,12 @@ import numpy as np
 import pytest
 
 import gpuzarr
-from tests.arrays import CountingStore, plain_store, sharded_store
+from tests.arrays import plain_store
 from tests.cuda_devices import to_numpy
+from tests.loader.crops import CROP, NUMBERS, opened, origins
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from gpuzarr.engines.cuda.device import Device
-
-NUMBERS = np.arange(40 * 48, dtype=np.int32).reshape(40, 48)
-SHARDED = sharded_store(NUMBERS, (20, 24), (5, 6))
-CROP = (8, 6)
-
-
-def opened(device: str = "cpu", store: Any = SHARDED) -> gpuzarr.Array:
-    return gpuzarr.open_array(store, device=device)
-
-
-def origins(batches: Iterable[Any], crop: tuple[int, int] = CROP) -> list[tuple[int, int]]:
-    """Where the windows of batches began; each is compared with the array."""
-    found = []
-    for batch in batches:
-        for window in to_numpy(batch):
-            y, x = divmod(int(window.flat[0]), 48)
-            assert np.array_equal(window, NUMBERS[y : y + crop[0], x : x + crop[1]])
-            found.append((y, x))
-    return found
 
 
 def grid(stride: tuple[int, int] = CROP) -> list[tuple[int, int]]:
@@ -196,6 +176,17 @@ def test_loaders_pickle_with_their_place() -> None:
     assert origins(other) == origins(batches)
 
 
+def test_a_state_is_of_the_windows_that_were_given() -> None:
+    def make(last: int) -> gpuzarr.Loader:
+        rows = [*range(2000), last]
+        array = opened(store=plain_store(np.zeros(3000, "i4"), (100,)))
+        return gpuzarr.Loader(array, windows=[rows, rows[::-1]], batch_size=1)
+
+    make(2000).load_state_dict(make(2000).state_dict())
+    with pytest.raises(ValueError, match="another of"):
+        make(2000).load_state_dict(make(2001).state_dict())
+
+
 # ------------------------------------------------------------------------------------ variables
 
 
@@ -258,75 +249,6 @@ def test_windows_that_are_given() -> None:
         assert sorted(rows) == sorted(int(one[0, 0]) for one in expected)
     lists = gpuzarr.Loader(opened(), windows=[([3, 1], 5), ([0, 39], 7)], batch_size=2)
     assert np.array_equal(next(iter(lists)), [NUMBERS[[3, 1], 5], NUMBERS[[0, 39], 7]])
-
-
-# ----------------------------------------------------------------------------- counts and memory
-
-
-def test_with_a_cache_an_epoch_decodes_every_chunk_once() -> None:
-    store = CountingStore(SHARDED)
-    loader = gpuzarr.Loader(
-        opened(store=store), crop=CROP, batch_size=3, shuffle=True, cache_nbytes=NUMBERS.nbytes
-    )
-    store.reads.clear()
-    origins(loader)
-    wanted = sorted((key, offset) for key, offset, _ in store.reads if offset >= 0)
-    assert len(wanted) == len(set(wanted))
-    store.reads.clear()
-    origins(loader)
-    assert store.reads == []
-
-
-def test_explain_tells_what_the_cache_and_locality_save() -> None:
-    def waste(**more: Any) -> float:
-        loader = gpuzarr.Loader(opened(), crop=CROP, batch_size=3, shuffle=True, **more)
-        report = loader.explain()
-        assert report.windows == 40
-        assert "chunks" in str(report)
-        assert report.to_dict()["decode_waste"] == report.decode_waste
-        return report.decode_waste
-
-    alone = waste()
-    cached = waste(cache_nbytes=2400)
-    near = waste(cache_nbytes=2400, locality=1)
-    assert alone > cached > near
-    assert waste(cache_nbytes=NUMBERS.nbytes) == pytest.approx(1.0, abs=0.2)
-
-
-def test_explain_agrees_with_what_is_read() -> None:
-    store = CountingStore(plain_store(NUMBERS, (5, 6)))
-    loader = gpuzarr.Loader(
-        opened(store=store), crop=CROP, batch_size=3, shuffle=True, locality=2, cache_nbytes=1200
-    )
-    report = loader.explain(batches=100)
-    store.reads.clear()
-    origins(loader)
-    # Chunks of one batch do not push out each other, which the estimate leaves out.
-    assert abs(len(store.reads) - report.chunks) <= report.chunks // 4
-
-
-def test_the_memory_limit_is_for_all_that_a_loader_holds(fake: Any) -> None:
-    choices: dict[str, Any] = {"crop": CROP, "batch_size": 4, "prefetch": 2}
-    batch = 4 * 8 * 6 * 4
-    with pytest.raises(gpuzarr.MemoryLimitError, match="2 batches of 768 bytes and a cache of 500"):
-        gpuzarr.Loader(opened(), memory_limit=2000, cache_nbytes=500, **choices)
-    loader = gpuzarr.Loader(opened("cuda"), memory_limit=2 * batch + 40_000, **choices)
-    assert len(origins(loader)) == 40
-    del fake
-
-
-def test_progress_tells_how_far_an_epoch_is() -> None:
-    loader = gpuzarr.Loader(opened(), crop=CROP, batch_size=15)
-    batches = iter(loader)
-    assert len(batches) == 3
-    next(batches)
-    assert (loader.progress.batches, loader.progress.of, loader.progress.windows) == (1, 3, 15)
-    assert loader.progress.nbytes == 15 * 8 * 6 * 4
-    assert str(loader.progress).startswith("epoch 0: 1 of 3 batches, ")
-    assert len(batches) == 2
-    list(batches)
-    assert loader.progress.windows == 40
-    assert 0 <= loader.progress.waited <= loader.progress.seconds
 
 
 # ---------------------------------------------------------------------------------------- errors

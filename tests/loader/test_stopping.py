@@ -50,8 +50,7 @@ def test_closing_leaves_out_the_rest_of_a_batch(threads: int) -> None:
     store.reads.clear()
     closing = threading.Thread(target=batches.close)
     closing.start()
-    while not batches._batches._shared.stopped.is_set():  # noqa: SLF001  no other way to know
-        pass
+    assert batches._batches._shared.stopped.wait(LIMIT_S)  # noqa: SLF001  no other way to know
     store.let_go.set()
     closing.join(LIMIT_S)
     assert not closing.is_alive()
