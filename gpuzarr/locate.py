@@ -35,7 +35,7 @@ from gpuzarr.plan.shard_index import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Sequence
 
     from numpy.typing import NDArray
 
@@ -110,10 +110,10 @@ class _Found:
     failures: dict[int, GpuzarrError]
     validators: dict[str, Hashable]
 
-    def container_of(self, rows: NDArray[np.int64]) -> _Container:
+    def container_of(self, rows: NDArray[np.int64]) -> Container:
         """The shard that holds these chunks, which share one."""
         head = int(rows[0])
-        return _Container(
+        return Container(
             self.keys[int(self.key[head])], int(self.offset[head]), int(self.nbytes[head])
         )
 
@@ -157,7 +157,7 @@ def _narrow(  # noqa: PLR0913  one step of the loop above
     """Narrow the ranges of chunks that share one shard."""
     container = found.container_of(chunks)
     try:
-        index = _index_of(source, layout, container, rows.counts[chunks[0]])
+        index = read_index(source, layout, container, rows.counts[chunks[0]].tolist())
         inside = None if container.nbytes == WHOLE else container.nbytes
         if check_sizes and inside is None:
             inside = source.store.size(container.key)
@@ -182,7 +182,7 @@ def _narrow(  # noqa: PLR0913  one step of the loop above
         )
 
 
-class _Container(NamedTuple):
+class Container(NamedTuple):
     """A shard: a whole object, or a range of one."""
 
     key: str
@@ -191,20 +191,30 @@ class _Container(NamedTuple):
     """Its size, or WHOLE."""
 
 
-def _index_of(
-    source: ArraySource, layout: ShardLayout, container: _Container, counts: NDArray[np.int64]
+def read_index(
+    source: ArraySource, layout: ShardLayout, container: Container, counts: Sequence[int]
 ) -> ShardIndex | None:
-    """A shard's index; None when the shard is not stored."""
+    """A shard's index; None when the shard is not stored.
+
+    Args:
+        source: the array.
+        layout: of this level of shards.
+        container: the shard.
+        counts: its chunks along each axis of the index.
+
+    Raises:
+        GpuzarrError: the index is damaged, or cannot be read.
+    """
     known = source.indexes.get(*container)
     if known is not None:
         return known
-    shape = (*counts.tolist(), 2)
+    shape = (*counts, 2)
     size = layout.index_program.stored_nbytes(shape)
     if size is None:
         raise MetadataError("the shard index is compressed, so its size cannot be known")
     if prod(shape) > MOST_ENTRIES:
         raise MetadataError(f"a shard of {prod(shape) // 2} chunks has an index too large to read")
-    blob = _read_index(source.store, layout, container, size)
+    blob = _fetch_index(source.store, layout, container, size)
     if blob is None:
         return None
     encoded = blob.data
@@ -220,7 +230,7 @@ def _index_of(
     return index
 
 
-def _read_index(store: Store, layout: ShardLayout, container: _Container, size: int) -> Blob | None:
+def _fetch_index(store: Store, layout: ShardLayout, container: Container, size: int) -> Blob | None:
     """The encoded index; shorter than `size` where the shard is."""
     offset, nbytes = container.offset, size
     if layout.index_at == "end":

@@ -17,6 +17,7 @@ import numpy as np
 from gpuzarr.engines.engine import Output
 from gpuzarr.engines.failures import combine
 from gpuzarr.errors import ChunkError, ChunkFailure, GpuzarrError, MemoryLimitError, StoreError
+from gpuzarr.few import read_few
 from gpuzarr.locate import object_keys
 from gpuzarr.plan.chunk_table import ChunkPlan, plan_chunks
 from gpuzarr.read import EngineShare, Part, read_share
@@ -84,11 +85,13 @@ def read_selection(
     if out is None:
         out = engine.empty(selection.shape, conversion.result, stream)
     view = out.reshape(selection.canonical_shape)
+    output = Output(view, source.fill, conversion)
+    copies = copies_to(engine, out, view, selection.shape, stream)
+    if not copies and stopped is None and stream is None and read_few(source, selection, output):
+        return PendingRead((), out)
     plan = plan_chunks(selection, source.chunks, source.codecs.program.layout.dtype.itemsize)
     array_log.debug("plan: %d chunks", plan.nchunks)
-    output = Output(view, source.fill, conversion)
     share = EngineShare(engine, (output,), (Part((source,), plan),), stream)
-    copies = copies_to(engine, out, view, selection.shape, stream)
     return PendingRead((share,), out, copies=copies, stopped=stopped)
 
 

@@ -58,6 +58,8 @@ class ArraySource:
     """() the fill value."""
     told: set[str] = field(default_factory=set)
     """What was logged already and is worth saying once."""
+    derived: dict[str, Any] = field(default_factory=dict)
+    """What layers above derive once from it, each under a name of its own."""
 
     @classmethod
     def prepare(  # noqa: PLR0913, PLR0917  what an array is made of

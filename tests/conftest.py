@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from gpuzarr.engines.cpu import engine, session
+from gpuzarr import few
+from gpuzarr.engines.cpu import engine, session, task
 from gpuzarr.engines.cuda.availability import DRIVER_FILES
 from tests import doctest_store
 
@@ -37,8 +38,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Doctests lie outside this folder, so what they need is registered for everything."""
     config.pluginmanager.register(doctest_store, "gpuzarr-doctest-store")
     # Small arrays shall be read as large ones are: in many batches, by many threads.
-    engine.LEAST_NBYTES = 1 << 12
-    session.TINY_NBYTES = 0
+    engine.BATCH_NBYTES = 1 << 15
+    session.LEAST_NBYTES = 0
+    task.WORK_NBYTES = 1 << 10
+    # ... and not as a few chunks are; tests/test_few.py and the conformance tests do that.
+    few.MOST_CHUNKS = 0
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

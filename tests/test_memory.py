@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import gpuzarr
-from gpuzarr.engines.cpu import session
+from gpuzarr.engines.cpu import crew
 from gpuzarr.stores.store import WHOLE
 from tests.arrays import CountingStore, encoded, plain_store, v3_metadata
 from tests.stored import assert_result, compress
@@ -102,8 +102,7 @@ def test_no_more_chunks_are_in_memory_at_once_than_allowed(
         )
     )
     with ThreadPoolExecutor(8) as pool:
-        monkeypatch.setattr(session, "shared_pool", lambda: pool)
-        monkeypatch.setattr(session, "cpu_count", lambda: 8)
+        monkeypatch.setattr(crew, "shared_pool", lambda: pool)
         array = gpuzarr.open_array(store, **arguments)
         assert array[...].all()
     assert store.most == most

@@ -65,7 +65,8 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     """An entry for every zstd frame that is decompressed, on whichever device."""
     times: list[None] = []
     lock = threading.Lock()
-    decode, decompress = ChunkDecoder.decode, FakeNvcomp.decompress
+    decode, decode_run = ChunkDecoder.decode, ChunkDecoder.decode_run
+    decompress = FakeNvcomp.decompress
 
     def counted(self: Any, encoded: Any, out: Any = None) -> Any:
         if len(encoded) and bytes(encoded[:4]) == b"\x28\xb5\x2f\xfd":  # shard indexes are none
@@ -73,12 +74,18 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[None]:
                 times.append(None)
         return decode(self, encoded, out)
 
+    def counted_run(self: Any, encoded: Any, start: Any, *others: Any) -> Any:
+        with lock:
+            times.extend([None] * len(start))
+        return decode_run(self, encoded, start, *others)
+
     def counted_together(self: Any, format: str, streams: Any, **others: Any) -> None:  # noqa: A002
         with lock:
             times.extend([None] * streams.count)
         decompress(self, format, streams, **others)
 
     monkeypatch.setattr(ChunkDecoder, "decode", counted)
+    monkeypatch.setattr(ChunkDecoder, "decode_run", counted_run)
     monkeypatch.setattr(FakeNvcomp, "decompress", counted_together)
     return times
 

@@ -256,6 +256,7 @@ def test_a_store_that_fails_beside_damage(device: str) -> None:
 def test_lack_of_memory_names_the_store_and_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(task, "CHECKED_NBYTES", 0)
     monkeypatch.setattr(task, "available_nbytes", lambda: 1)
+    monkeypatch.setattr(task, "RUN_NBYTES", 0)  # as for large chunks
     stores = [CountingStore(stored()) for _ in range(2)]
     stores[1].name = "other"
     arrays = [gpuzarr.open_array(store, device="cpu") for store in stores]

@@ -12,11 +12,11 @@ Engines hold nothing of a read, so that many threads read at once; a session hol
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Sequence
 
     import numpy as np
 
@@ -114,6 +114,61 @@ class Session(Protocol):
 
     def abort(self) -> None:
         """Stop as soon as possible and wait until nothing writes to the outputs any more."""
+        ...
+
+
+class FewChunk(NamedTuple):
+    """A chunk that is planned with plain numbers."""
+
+    start: int
+    """First byte in what its request brings."""
+    nbytes: int
+    """Encoded bytes, or `gpuzarr.plan.ranges.WHOLE`."""
+    take: tuple[slice, ...]
+    """What is taken of it, along each axis of the array."""
+    put: tuple[slice, ...]
+    """Where that goes, along each axis of the output."""
+
+
+class FewRequest(NamedTuple):
+    """A range of an object, with the chunks that lie in it."""
+
+    key: str
+    offset: int
+    nbytes: int
+    """Or `WHOLE`."""
+    validator: Hashable
+    """Of the object, see `gpuzarr.stores.store.Blob`; None: not known."""
+    chunks: list[FewChunk]
+
+
+class FewReader(Protocol):
+    """Reads a few chunks of one program and shape at once, in the caller's thread."""
+
+    def read(
+        self,
+        store: Store,
+        requests: Sequence[FewRequest],
+        missing: Sequence[tuple[slice, ...]],
+        output: Output,
+    ) -> bool:
+        """Fetch, decode and write chunks; says whether all of it went well.
+
+        Args:
+            store: where they lie.
+            requests: what to fetch.
+            missing: where chunks belong that are not stored.
+            output: where all is written.
+        """
+        ...
+
+
+@runtime_checkable
+class DecodesFew(Protocol):
+    """Engines that can do without sessions for a few chunks."""
+
+    def few(self, program: DecodeProgram, shape: tuple[int, ...]) -> FewReader | None:
+        """What reads a few chunks of this program and shape; None: use a session."""
         ...
 
 

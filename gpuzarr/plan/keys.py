@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from gpuzarr.metadata.model import ChunkKeyEncoding
@@ -42,6 +44,20 @@ def chunk_keys(
         for dim in range(ndim)
     ]
     return columns[0] if ndim == 1 else list(map(separator.join, zip(*columns, strict=True)))
+
+
+def chunk_key(coords: Sequence[int], encoding: ChunkKeyEncoding, prefix: str = "") -> str:
+    """The key of one chunk, below a node's path; see `chunk_keys`.
+
+    >>> from gpuzarr.metadata.model import ChunkKeyEncoding
+    >>> chunk_key((1, 2), ChunkKeyEncoding("default", "/"), "a")
+    'a/c/1/2'
+    """
+    separator = encoding.separator
+    text = separator.join(map(str, coords))
+    if encoding.name == "default":
+        text = f"c{separator}{text}" if text else "c"
+    return f"{prefix}/{text or 0}{encoding.suffix}" if prefix else f"{text or 0}{encoding.suffix}"
 
 
 def _texts(column: NDArray[np.int64], before: str, after: str) -> list[str]:

@@ -31,14 +31,18 @@ from gpuzarr.engines.cpu import blosc, zstd_frames
 from gpuzarr.engines.cpu.configuration import load
 from gpuzarr.engines.cpu.prepared import Limit, Prepared, new_bytes
 from gpuzarr.engines.step_error import DamageError, expect_nbytes
+from gpuzarr.program import Decompress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gpuzarr.engines.cpu.prepared import Run, RunBytes
-    from gpuzarr.program import Decompress
+    import numpy as np
+    from numpy.typing import NDArray
 
-SMALL_ZSTD = 1 << 18
+    from gpuzarr.engines.cpu.prepared import Run, RunBytes, RunMany
+    from gpuzarr.program import DecodeProgram
+
+SMALL_ZSTD = 1 << 14
 """Frames up to this size are decoded with a reused context, into fresh memory."""
 PIECE = 1 << 16
 """Members are fed in pieces of this size, since what follows a member is copied."""
@@ -77,7 +81,20 @@ def prepare(name: str, step: Decompress, nbytes: int | None, limit: Limit) -> Pr
             assert_never(step.format)
     large_zstd = step.format == "zstd" and nbytes is not None and nbytes > SMALL_ZSTD
     writes = large_zstd or step.format in ("lz4", "blosc")
-    return Prepared(name, run, nbytes, writes)
+    many = _zstd_many(nbytes) if step.format == "zstd" and nbytes and nbytes <= SMALL_ZSTD else None
+    return Prepared(name, run, nbytes, writes, many)
+
+
+def may_run_here(program: DecodeProgram) -> bool:
+    """Whether this thread may decode such chunks beside others.
+
+    In the main thread numcodecs would let Blosc start threads of its own.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return True
+    return all(
+        not (isinstance(step, Decompress) and step.format == "blosc") for step in program.steps
+    )
 
 
 # ---------------------------------------------------------------------------------------- zstd
@@ -94,18 +111,42 @@ _contexts = _Contexts()
 
 
 def _zstd(nbytes: int | None, limit: Limit) -> RunBytes:
-    content_size = zstandard.frame_content_size
-    small = nbytes is not None and nbytes <= SMALL_ZSTD
+    frame_size = zstandard.frame_content_size
 
-    def decode_zstd(encoded: memoryview, target: memoryview | None) -> memoryview:
-        if small and content_size(encoded) == nbytes:
+    def decode_small(encoded: memoryview, target: memoryview | None) -> memoryview:
+        if frame_size(encoded) == nbytes:
             # Another frame may follow; if it is damage, it is found again below.
             with suppress(zstandard.ZstdError):
                 context = _contexts.decompressor
                 return memoryview(context.decompress(encoded, allow_extra_data=False))
         return _zstd_frames(encoded, target, nbytes, limit)
 
-    return decode_zstd
+    def decode_zstd(encoded: memoryview, target: memoryview | None) -> memoryview:
+        if target is not None and zstd_frames.is_one_frame(encoded, len(target)):
+            # The reader decodes a frame that is there as a whole in one go, into the place.
+            with suppress(zstandard.ZstdError):
+                reader = _contexts.decompressor.stream_reader(encoded)
+                if reader.readinto(target) == len(target):
+                    return target
+        return _zstd_frames(encoded, target, nbytes, limit)
+
+    return decode_small if nbytes is not None and nbytes <= SMALL_ZSTD else decode_zstd
+
+
+def _zstd_many(nbytes: int) -> RunMany:
+    def decode_zstd_many(
+        encoded: memoryview, start: NDArray[np.int64], sizes: NDArray[np.int64], place: memoryview
+    ) -> bool:
+        if not zstd_frames.are_frames(encoded, start, sizes, nbytes):
+            return False
+        try:
+            # zstd decodes frames that lie one behind another like one.
+            numcodecs.zstd.decompress(encoded, place)
+        except RuntimeError:
+            return False
+        return True
+
+    return decode_zstd_many
 
 
 def _zstd_frames(

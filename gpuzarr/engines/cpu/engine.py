@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpuzarr.engines.cpu.decoder import ChunkDecoder, unsupported
+from gpuzarr.engines.cpu.few import CpuFewReader
 from gpuzarr.engines.cpu.session import CpuSession
 from gpuzarr.engines.engine import ProgramReport
 from gpuzarr.engines.memory import CHECKED_NBYTES, available_nbytes
@@ -21,16 +22,15 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Sequence
 
-    from gpuzarr.engines.engine import Output
+    from gpuzarr.engines.engine import FewReader, Output
     from gpuzarr.program import DecodeProgram
 
-BATCH_NBYTES = 8 << 20
-"""Encoded and decoded bytes of a task: enough that starting it costs nothing beside them. A task
-holds no more than a request and a chunk of them at a time."""
+BATCH_NBYTES = 32 << 20
+"""Encoded and decoded bytes that are planned at a time. The session cuts them for threads, none of
+which holds more than a request and a chunk of them."""
 
-LEAST_NBYTES = 1 << 21
-"""Bytes of work below which a read is not cut for parallelism: two threads that decode chunk after
-chunk of some KiB spend more on the interpreter's lock than they gain."""
+FEW_NBYTES = 1 << 24
+"""Chunks above this size go through a session, which minds how much memory threads take."""
 
 GAP_NBYTES = 1 << 14
 """Bytes of a local file read for nothing to save a request: what one more `preadv` costs."""
@@ -56,7 +56,7 @@ class CpuEngine:
         nbytes = BATCH_NBYTES
         if memory_limit is not None:
             nbytes = max(1, min(nbytes, memory_limit // self.threads))
-        self._limits = BatchLimits(nbytes, self.threads, GAP_NBYTES, least_nbytes=LEAST_NBYTES)
+        self._limits = BatchLimits(nbytes, 1, GAP_NBYTES)
 
     def limits_for(self, program: DecodeProgram) -> BatchLimits:
         """The same for all programs."""
@@ -111,6 +111,13 @@ class CpuEngine:
         if stream is not None:
             raise ValueError("stream= is for results on a GPU; these are NumPy arrays")
         return CpuSession(outputs, decoder_for, self.threads, self.memory_limit, stopped)
+
+    def few(self, program: DecodeProgram, shape: tuple[int, ...]) -> FewReader | None:
+        """A reader, for chunks of which a thread may hold one without asking for memory."""
+        nbytes = program.decoded_nbytes(shape)
+        if self.memory_limit is not None or program.layout.dtype.hasobject or nbytes > FEW_NBYTES:
+            return None
+        return CpuFewReader(decoder_for(program, shape), program, nbytes, self.threads)
 
 
 @lru_cache(maxsize=256)

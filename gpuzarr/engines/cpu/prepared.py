@@ -11,11 +11,16 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
+
     Run = Callable[[memoryview, memoryview | None], memoryview | np.ndarray]
     RunBytes = Callable[[memoryview, memoryview | None], memoryview]
+    RunMany = Callable[[memoryview, NDArray[np.int64], NDArray[np.int64], memoryview], bool]
 
 KEPT_NBYTES = 1 << 24
 """A thread keeps scratch up to this size for its next chunks; larger scratch is given back."""
+
+RUN_SLOT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,9 @@ class Prepared:
     """Bytes that must come out; None where only the data tell."""
     writes: bool
     """Whether a place for the result is of use to it."""
+    run_many: RunMany | None = None
+    """Takes the bytes of several chunks, where each begins, how many bytes it has, and a place for
+    the results of all; gives whether it could do them at once, which only sound chunks let it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,23 +54,27 @@ class Limit:
 
 
 class Scratch(threading.local):
-    """Two places for intermediate results, for each thread, reused from chunk to chunk.
+    """Places for intermediate results, for each thread, reused from chunk to chunk.
 
     Fresh memory costs a page fault for every 4 KiB, which is as dear as decoding them.
     """
 
     def __init__(self) -> None:
         """Start with nothing; called once in every thread."""
-        self._slots = [new_bytes(0), new_bytes(0)]
+        self._slots = [new_bytes(0), new_bytes(0), new_bytes(0)]
 
     def take(self, slot: int, nbytes: int) -> memoryview:
-        """A place of `nbytes` in slot 0 or 1; it ends what the slot held before."""
+        """A place of `nbytes` in a slot; it ends what the slot held before."""
         place = self._slots[slot]
         if len(place) < nbytes:
             place = new_bytes(nbytes)
             if nbytes <= KEPT_NBYTES:
                 self._slots[slot] = place
         return place[:nbytes]
+
+    def take_run(self, nbytes: int) -> memoryview:
+        """A place for the results of several chunks, which lies in no slot."""
+        return self.take(RUN_SLOT, nbytes)
 
 
 def new_bytes(nbytes: int) -> memoryview:

@@ -51,14 +51,17 @@ class PieceWriter:
         self._start = pieces.start[rows, own]
         self._out_start = pieces.out_start[rows, own]
         self._extent = pieces.extent[rows, own]
-        self._first = np.searchsorted(pieces.chunk[rows], np.arange(nchunks + 1)).tolist()
+        self._owner = pieces.chunk[rows]
+        self._first: list[int] = np.searchsorted(self._owner, np.arange(nchunks + 1)).tolist()
         self._lists = any(axis.local is not None for axis in axes)
-        self._places: list[memoryview | None] | None = None
+        self._places_stop: list[int] = []
+        self._run_ends: list[int] = []
+        self._run_axes: list[int] = []
         if not self._lists:
-            self._sources = self._columns(
-                self._start, [axis.step if axis.dims else None for axis in axes]
-            )
-            self._targets = self._columns(self._out_start, [1] * len(axes))
+            self._steps = [axis.step if axis.dims else None for axis in axes]
+            self._starts: list[list[int]] = self._start.tolist()
+            self._out_starts: list[list[int]] = self._out_start.tolist()
+            self._extents: list[list[int]] = self._extent.tolist()
 
     def allow_direct(self, layout: Layout, chunk_shapes: NDArray[np.int64]) -> None:
         """Find the chunks whose decoded bytes are, as they are, one run of the output's memory.
@@ -93,17 +96,30 @@ class PieceWriter:
             direct &= alone
         if not direct.any():
             return
-        nbytes = (extent.prod(axis=1) * array.itemsize).tolist()
-        offset = (out_start @ np.asarray(array.strides, np.int64)).tolist()
-        flat = memoryview(array.reshape(-1).view(np.uint8))
-        self._places = [
-            flat[o : o + n] if is_direct else None
-            for is_direct, o, n in zip(direct.tolist(), offset, nbytes, strict=True)
-        ]
+        nbytes = extent.prod(axis=1) * array.itemsize
+        begin = out_start @ np.asarray(array.strides, np.int64)
+        apart = ~direct
+        apart[1:] |= ~direct[:-1] | (begin[1:] != begin[:-1] + nbytes[:-1])
+        edges = np.append(np.flatnonzero(apart), len(apart))
+        after = np.searchsorted(edges, np.arange(len(apart)), side="right")
+        self._memory = memoryview(array.reshape(-1).view(np.uint8))
+        self._place_begins = begin.tolist()
+        self._place_ends = (begin + nbytes).tolist()
+        # For each chunk the first one behind it that does not follow in memory; none: no place.
+        self._places_stop = np.where(direct, edges[after], 0).tolist()
+
+    def places(self, chunk: int, stop: int) -> memoryview | None:
+        """The memory that the chunks up to `stop` fill alone, in their own order, one by one.
+
+        None where there is no such memory: use `write` or `write_run`.
+        """
+        if not self._places_stop or stop > self._places_stop[chunk]:
+            return None
+        return self._memory[self._place_begins[chunk] : self._place_ends[stop - 1]]
 
     def place(self, chunk: int) -> memoryview | None:
-        """The output memory that this chunk alone fills, in its own order; None: use `write`."""
-        return None if self._places is None else self._places[chunk]
+        """The memory that this chunk alone fills, in its own order; None: use `write`."""
+        return self.places(chunk, chunk + 1)
 
     def write(self, chunk: int, values: NDArray[Any]) -> None:
         """Convert and write all pieces of a decoded chunk.
@@ -116,10 +132,81 @@ class PieceWriter:
         if conversion.field is not None:
             values = values[conversion.field]
         for row in range(self._first[chunk], self._first[chunk + 1]):
-            part = self._list_source(row, values) if self._lists else values[self._sources[row]]
+            part = self._list_source(row, values) if self._lists else values[self._source(row)]
             if not conversion.identity:
                 part = convert(part, conversion)
             output.array[self._target(row)] = part
+
+    def write_run(self, chunk: int, stop: int, values: NDArray[Any]) -> None:
+        """Convert and write all pieces of consecutive chunks.
+
+        Args:
+            chunk: the first of them.
+            stop: the one behind the last.
+            values: (stop - chunk, ...) the decoded chunks.
+
+        Raises:
+            ValueError: a value that the output's type cannot hold.
+        """
+        output = self._output
+        conversion = output.conversion
+        if self._lists or conversion.field is not None or output.array.dtype.hasobject:
+            for one in range(chunk, stop):
+                self.write(one, values[one - chunk])
+            return
+        if not self._run_ends:
+            self._find_runs()
+        first, end = self._first[chunk], self._first[stop]
+        row = first
+        owners = self._owners
+        while row < end:
+            until = min(end, self._run_ends[row])
+            begin = owners[row] - chunk
+            if until - row == 1:
+                part = values[begin][self._source(row)]
+                target = output.array[self._target(row)]
+            else:
+                part = values[(slice(begin, begin + until - row), *self._source(row))]
+                target = self._run_target(row, until - row)
+            target[...] = part if conversion.identity else convert(part, conversion)
+            row = until
+
+    def _run_target(self, row: int, count: int) -> NDArray[Any]:
+        """(count, ...) where the pieces of so many chunks go that stand side by side."""
+        axis = self._run_axes[row]
+        places = [
+            slice(first, first + extent)
+            for first, extent in zip(self._out_starts[row], self._extents[row], strict=True)
+        ]
+        first, extent = self._out_starts[row][axis], self._extents[row][axis]
+        places[axis] = slice(first, first + count * extent)
+        block = self._output.array[tuple(places)]
+        split = block.reshape(*block.shape[:axis], count, extent, *block.shape[axis + 1 :])
+        return split.transpose(axis, *(i for i in range(split.ndim) if i != axis))
+
+    def _find_runs(self) -> None:
+        """Find pieces of consecutive chunks that stand side by side along one axis."""
+        count = len(self._extent)
+        owner = self._owner
+        moved = self._out_start[1:] - self._out_start[:-1]
+        axis = (moved != 0).argmax(axis=1) if moved.shape[1] else np.zeros(len(moved), np.int64)
+        joins = (
+            (self._start[1:] == self._start[:-1]).all(axis=1)
+            & (self._extent[1:] == self._extent[:-1]).all(axis=1)
+            & (owner[1:] == owner[:-1] + 1)
+        )
+        # Along the one axis by its extent, along the others not at all.
+        if moved.shape[1]:
+            along = np.take_along_axis(self._extent[1:], axis[:, None], axis=1)[:, 0]
+            joins &= (moved.sum(axis=1) == along) & ((moved != 0).sum(axis=1) == 1)
+        else:
+            joins[:] = False
+        joins[1:] &= ~joins[:-1] | (axis[1:] == axis[:-1])
+        edges = np.append(np.flatnonzero(~joins) + 1, count)
+        after = np.searchsorted(edges, np.arange(count), side="right")
+        self._run_axes = np.append(axis, 0).tolist()
+        self._owners = owner.tolist()
+        self._run_ends = edges[after].tolist()
 
     def fill(self, chunk: int) -> None:
         """Write the fill value, converted like any value, to all pieces of a chunk."""
@@ -139,19 +226,22 @@ class PieceWriter:
             else:
                 output.array[target] = fill
 
-    def _columns(self, start: NDArray[np.int64], steps: Sequence[int | None]) -> list[Index]:
-        """Slices of every row, one for each axis; without a step, an axis that is not there."""
-        if not steps:
-            return [()] * len(start)
-        columns: list[Sequence[Any]] = [
-            [None] * len(start) if step is None else _slices(start[:, i], self._extent[:, i], step)
-            for i, step in enumerate(steps)
-        ]
-        return list(zip(*columns, strict=True))
+    def _source(self, row: int) -> Index:
+        """Where the values of a piece lie in its chunk, with an axis for each of the output's."""
+        return tuple([
+            None if step is None else slice(first, first + count)
+            if step == 1 else _slice(first, first + count * step, step)
+            for first, count, step in zip(
+                self._starts[row], self._extents[row], self._steps, strict=True
+            )
+        ])
 
     def _target(self, row: int) -> Index:
         if not self._lists:
-            return self._targets[row]
+            return tuple([
+                slice(first, first + count)
+                for first, count in zip(self._out_starts[row], self._extents[row], strict=True)
+            ])
         places: list[Any] = []
         for axis, start, extent in zip(
             self._axes, self._out_start[row].tolist(), self._extent[row].tolist(), strict=True
@@ -196,11 +286,6 @@ def piece_writers(outputs: Sequence[Output], pieces: PieceTable, nchunks: int) -
         PieceWriter(outputs[number], pieces, rows, pieces.axes[number], nchunks)
         for number, rows in pieces.by_output()
     ]
-
-
-def _slices(start: NDArray[np.int64], extent: NDArray[np.int64], step: int) -> list[slice]:
-    stop = start + extent * step
-    return [_slice(a, b, step) for a, b in zip(start.tolist(), stop.tolist(), strict=True)]
 
 
 def _slice(start: int, stop: int, step: int) -> slice:

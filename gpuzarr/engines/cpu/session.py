@@ -1,25 +1,24 @@
-"""One read on the CPU: its batches are tasks of the process's thread pool.
+"""One read on the CPU: its batches are cut into pieces of work for the caller's thread and others.
 
-A read of a single batch runs in the caller's thread, since starting a task costs as much as reading
-a small chunk.
+What is little work stays in the caller's thread, since calling another one costs as much as
+reading a small chunk.
 """
 
 from __future__ import annotations
 
 import threading
-from concurrent.futures import FIRST_COMPLETED, wait
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from gpuzarr.engines.cpu.crew import Crew
+from gpuzarr.engines.cpu.decoders import may_run_here
 from gpuzarr.engines.cpu.scatter import piece_writers
 from gpuzarr.engines.cpu.task import BatchTask, ScatterTask
 from gpuzarr.engines.failures import combine
-from gpuzarr.engines.pool import cpu_count, in_worker, shared_pool
 from gpuzarr.errors import MemoryLimitError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from concurrent.futures import Future
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -38,9 +37,11 @@ and decoded, where that is more."""
 SCATTER_NBYTES = 1 << 22
 """Bytes of decoded chunks whose pieces one thread writes before another is worth it."""
 
-TINY_NBYTES = 1 << 14
-"""Chunks smaller than this are decoded by one thread: handing the interpreter's lock to and fro
-costs more than two threads gain."""
+LEAST_NBYTES = 1 << 19
+"""Decoded bytes of a batch below which it is not worth a second thread, where decoding takes time;
+so many times `PLAIN_FACTOR` where it does not."""
+
+PLAIN_FACTOR = 8
 
 
 class CpuSession:
@@ -62,8 +63,7 @@ class CpuSession:
         self._decoder_for = decoder_for
         self._threads = threads
         self._memory_limit = memory_limit
-        self._held: BatchTask | None = None
-        self._running: set[Future[None]] = set()
+        self._crew = Crew()
         self._failures: list[ChunkFailure] = []
         self._missing: list[int] = []
         self._aborted = threading.Event()
@@ -76,10 +76,7 @@ class CpuSession:
         return store.start_reads(requests.keys, requests.offset, requests.nbytes)
 
     def decode(self, program: DecodeProgram, batch: Batch, staging: Pending) -> None:
-        """Hand the batch to the pool, or hold it back while it is the only one."""
-        at_once = min(self._threads, self._batches_in_limit(program, batch))
-        if batch.chunks.decoded_nbytes.mean() < TINY_NBYTES:
-            at_once = 1
+        """Cut the batch into pieces of work, and do them with as many threads as they are worth."""
         task = BatchTask(
             program,
             batch,
@@ -90,13 +87,11 @@ class CpuSession:
             missing=self._missing,
             stopped=self._is_stopped,
         )
-        if self._held is None and not self._running:
-            self._held = task
-            return
-        if self._held is not None:
-            self._submit(self._held, at_once)
-            self._held = None
-        self._submit(task, at_once)
+        works = task.works()
+        at_once = min(self._threads, self._at_once_in_limit(program, batch))
+        if task.decoded_nbytes < least_for_threads(program) and not self._crew.busy:
+            at_once = 1
+        self._crew.add(works, at_once, caller_works=may_run_here(program))
 
     def fill(self, pieces: PieceTable) -> None:
         """Write the fill value at once."""
@@ -112,60 +107,36 @@ class CpuSession:
         nbytes = int(batch.chunks.decoded_nbytes.sum())
         ntasks = min(self._threads, nchunks, 1 + nbytes // SCATTER_NBYTES)
         edges = [nchunks * i // ntasks for i in range(ntasks + 1)]
-        for begin, end in pairwise(edges):
-            task = ScatterTask(
+        tasks = [
+            ScatterTask(
                 batch, slice(begin, end), array, self._outputs, self._failures, self._is_stopped
             )
-            self._submit(task, ntasks)
+            for begin, end in pairwise(edges)
+        ]
+        self._crew.add(tasks, ntasks)
 
     def fail(self, failures: Sequence[ChunkFailure]) -> None:
         """Record failures."""
         self._failures.extend(failures)
 
     def finish(self) -> int:
-        """Wait for all tasks, and raise what failed; gives the number of chunks not stored."""
-        held, self._held = self._held, None
-        if held is not None:
-            held()
-        while self._running:
-            self._wait_for_one()
+        """Wait for all work, and raise what failed; gives the number of chunks not stored."""
+        self._crew.finish()
         if self._failures:
             raise combine(self._failures)
         return sum(self._missing)
 
     def abort(self) -> None:
-        """Stop the tasks, and wait until none writes any more."""
+        """Stop, and wait until nothing writes any more."""
         self._aborted.set()
-        self._held = None
-        for future in self._running:
-            future.cancel()
-        wait(self._running)
-        self._running.clear()
+        self._crew.abort()
 
     def _is_stopped(self) -> bool:
         """Whether nobody wants the result any more."""
         return self._aborted.is_set() or (self._stopped is not None and self._stopped.is_set())
 
-    def _submit(self, task: Callable[[], None], at_once: int) -> None:
-        """Run a task in the pool; here, in a thread of the pool, which must not wait for it."""
-        if at_once == 1 or in_worker():
-            while self._running:
-                self._wait_for_one()
-            task()
-            return
-        # Where the pool itself is the bound, one task more, so that no thread waits for work.
-        most = at_once + (at_once >= cpu_count())
-        while len(self._running) >= most:
-            self._wait_for_one()
-        self._running.add(shared_pool().submit(task))
-
-    def _wait_for_one(self) -> None:
-        done, self._running = wait(self._running, return_when=FIRST_COMPLETED)
-        for future in done:
-            future.result()
-
-    def _batches_in_limit(self, program: DecodeProgram, batch: Batch) -> int:
-        """How many batches like this one may run at once, each with one chunk at a time.
+    def _at_once_in_limit(self, program: DecodeProgram, batch: Batch) -> int:
+        """How many threads may decode such chunks at once, each one chunk at a time.
 
         Raises:
             MemoryLimitError: a chunk needs more than the user's limit.
@@ -199,3 +170,8 @@ class CpuSession:
             default=0,
         )
         return 2 * decoded // max(1, program.layout.dtype.itemsize) * widest
+
+
+def least_for_threads(program: DecodeProgram) -> int:
+    """Decoded bytes of chunks from which on another thread is worth it."""
+    return LEAST_NBYTES if program.steps else PLAIN_FACTOR * LEAST_NBYTES

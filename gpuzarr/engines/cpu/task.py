@@ -1,29 +1,27 @@
-"""One batch on the CPU: fetch, decode and write its chunks, one after another, in one thread.
+"""One batch on the CPU: fetch, decode and write its chunks, as pieces of work for several threads.
 
-A chunk is written before the next is read, so that it is in the cache when it is scattered and the
-thread needs memory for one chunk only. What fails is recorded, and the other chunks go on.
+A piece of work is a run of chunks that one thread does one after another, so that a chunk is in
+the cache when it is scattered and the thread needs memory for one chunk only. Small chunks are
+done together, `RUN_NBYTES` of them at a time: their bytes lie behind one another, are decoded by
+one call where the library has one for that, and are written by one assignment a row of them. Where
+anything about such a run is not as it should be, it is done once more, chunk by chunk: what fails
+then is recorded, and the other chunks go on.
 """
 
 from __future__ import annotations
 
-import threading
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gpuzarr.engines.cpu.fetcher import EncodedMemory, Fetcher, Requested
 from gpuzarr.engines.cpu.scatter import piece_writers
-from gpuzarr.engines.failures import (
-    FILL,
-    check_validator,
-    chunk_failure,
-    shard_is_gone,
-    step_failure,
-)
+from gpuzarr.engines.failures import FILL, chunk_failure, step_failure
 from gpuzarr.engines.memory import CHECKED_NBYTES, available_nbytes
 from gpuzarr.engines.step_error import StepError
 from gpuzarr.errors import GpuzarrError, MemoryLimitError
-from gpuzarr.plan.ranges import WHOLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gpuzarr.engines.cpu.decoder import ChunkDecoder
-    from gpuzarr.engines.cpu.scatter import PieceWriter
     from gpuzarr.engines.engine import Output
     from gpuzarr.errors import ChunkFailure
     from gpuzarr.plan.batches import Batch
@@ -40,35 +37,16 @@ if TYPE_CHECKING:
 
     DecoderFor = Callable[[DecodeProgram, tuple[int, ...]], ChunkDecoder]
 
-KEPT_NBYTES = 1 << 24
-"""Memory for encoded bytes that a thread keeps from one batch to the next."""
+WORK_NBYTES = 1 << 19
+"""Decoded bytes of a piece of work, about: much beside what taking it from a queue costs, little
+beside what a thread waits in the end for another one."""
 
-_kept = threading.local()
-
-
-class EncodedScratch:
-    """Memory for the encoded bytes of one request after another."""
-
-    def __init__(self) -> None:
-        """Take this thread's memory; whoever comes between in the same thread makes its own."""
-        self._memory: NDArray[np.uint8] = _kept.__dict__.pop("memory", None)
-        if self._memory is None:
-            self._memory = np.empty(1 << 16, np.uint8)
-
-    def allocate(self, nbytes: int) -> memoryview:
-        """Memory of `nbytes`; it ends what the last call gave."""
-        if len(self._memory) < nbytes:
-            self._memory = np.empty(nbytes, np.uint8)
-        return self._memory.data[:nbytes]
-
-    def give_back(self) -> None:
-        """Leave the memory to the thread's next batch."""
-        if len(self._memory) <= KEPT_NBYTES:
-            _kept.memory = self._memory
+RUN_NBYTES = 1 << 18
+"""Decoded bytes of small chunks that are done together: they stay in a core's own cache."""
 
 
 class BatchTask:
-    """A batch, ready to run in any thread."""
+    """A batch, ready to run in any threads."""
 
     def __init__(  # noqa: PLR0913  everything that a thread needs
         self,
@@ -94,55 +72,90 @@ class BatchTask:
             missing: where the number of chunks that are not stored is recorded.
             stopped: whether to give up.
         """
-        self._program = program
         self._batch = batch
-        self._staging = staging
-        self._outputs = outputs
-        self._decoder_for = decoder_for
         self._failures = failures
         self._missing = missing
-        self._nmissing = 0
         self._stopped = stopped
-
-    def __call__(self) -> None:
-        """Run the batch; every failure of a chunk is recorded, none is raised."""
-        batch = self._batch
         shapes = batch.chunks.shape
-        writers = piece_writers(self._outputs, batch.pieces, len(shapes))
-        if len(writers) == 1:
-            writers[0].allow_direct(self._program.layout, shapes)
-        decoders = self._decoders(shapes)
-        scratch = EncodedScratch()
-        try:
-            encoded = self._encoded_chunks(scratch, writers)
-            for row, decoder in enumerate(decoders):
-                if self._stopped():
-                    return
-                self._run_chunk(row, decoder, encoded, writers)
-        finally:
-            scratch.give_back()
-            if self._nmissing:
-                self._missing.append(self._nmissing)
+        self._writers = piece_writers(outputs, batch.pieces, len(shapes))
+        if len(self._writers) == 1:
+            self._writers[0].allow_direct(program.layout, shapes)
+        self._decoders = _decoders(program, shapes, decoder_for)
+        straight = not program.steps and len(self._writers) == 1
+        self._requested = Requested(batch, staging, self._writers[0].place if straight else None)
+        sizes = batch.chunks.decoded_nbytes
+        self._nbytes: list[int] = sizes.tolist()
+        self.decoded_nbytes = int(sizes.sum())
+        """Bytes of all its chunks."""
+        alike = self._decoders[0] is self._decoders[-1] and len(set(map(id, self._decoders))) == 1
+        self._together = 1
+        if alike and self._decoders[0].runs and len(shapes) > 1:
+            self._together = max(1, RUN_NBYTES // max(1, self._nbytes[0]))
 
-    def _run_chunk(
-        self,
-        row: int,
-        decoder: ChunkDecoder,
-        encoded: Callable[[int], memoryview | None],
-        writers: Sequence[PieceWriter],
-    ) -> None:
+    def works(self) -> list[Callable[[], None]]:
+        """The pieces of work, which may run in any order and at once."""
+        count = len(self._nbytes)
+        if self.decoded_nbytes <= WORK_NBYTES:
+            return [partial(self._run, 0, count)]
+        done = np.cumsum(self._batch.chunks.decoded_nbytes)
+        begins = np.zeros(count, np.bool_)
+        begins[1:] = (done // WORK_NBYTES)[:-1] != np.append(0, (done // WORK_NBYTES)[:-2])
+        # A request is read once, by one thread.
+        begins[1:] &= self._batch.request[1:] != self._batch.request[:-1]
+        edges = [0, *np.flatnonzero(begins).tolist(), count]
+        return [
+            partial(self._run, begin, end)
+            for begin, end in zip(edges[:-1], edges[1:], strict=True)
+            if end > begin
+        ]
+
+    def _run(self, begin: int, end: int) -> None:
+        """Do some chunks; every failure of a chunk is recorded, none is raised."""
+        with EncodedMemory() as memory:
+            fetcher = Fetcher(self._requested, memory)
+            row = begin
+            while row < end and not self._stopped():
+                done = 0
+                if self._together > 1:
+                    done = self._run_together(row, min(end, row + self._together), fetcher)
+                if not done:
+                    self._run_chunk(row, fetcher)
+                row += done or 1
+
+    def _run_together(self, row: int, stop: int, fetcher: Fetcher) -> int:
+        """Do some chunks from `row` on in one go; gives how many, 0 where that does not work."""
+        run = fetcher.run(row, stop, self._stopped)
+        if run is None:
+            return 0
+        stop = row + len(run.start)
+        writers = self._writers
+        place = writers[0].places(row, stop) if len(writers) == 1 else None
+        try:
+            values = self._decoders[row].decode_run(*run, place)
+            if place is None:
+                for writer in writers:
+                    writer.write_run(row, stop, values)
+        except (StepError, ValueError, MemoryError):
+            # Chunk by chunk, so that what is wrong is told of the chunk that has it.
+            for one in range(row, stop):
+                self._run_chunk(one, fetcher)
+        return stop - row
+
+    def _run_chunk(self, row: int, fetcher: Fetcher) -> None:
+        """Do one chunk."""
         step = "fetch"
+        writers = self._writers
         place = writers[0].place(row) if len(writers) == 1 else None
         try:
-            data = encoded(row)
+            data = fetcher.chunk(row)
             if data is None:
-                self._nmissing += 1
+                self._missing.append(1)
                 step = FILL
                 for writer in writers:
                     writer.fill(row)
                 return
             self._check_memory(row)
-            values = decoder.decode(data, place)
+            values = self._decoders[row].decode(data, place)
             if place is None:
                 step = "convert"
                 for writer in writers:
@@ -158,55 +171,9 @@ class BatchTask:
                 raise
             self._fail(row, step, error)
 
-    def _encoded_chunks(
-        self, scratch: EncodedScratch, writers: Sequence[PieceWriter]
-    ) -> Callable[[int], memoryview | None]:
-        """A function that gives the encoded bytes of chunk after chunk; None: not stored."""
-        batch = self._batch
-        result = self._staging.result
-        request, start, nbytes = batch.request.tolist(), batch.start.tolist(), batch.nbytes.tolist()
-        # Chunks that need no decoding are read to where they belong.
-        straight = not self._program.steps and len(writers) == 1
-        held: int = -1
-        data: memoryview | None = None
-        failure: GpuzarrError | None = None
-
-        def fetch(row: int) -> None:
-            nonlocal held, data, failure
-            held, data, failure = request[row], None, None
-            place = writers[0].place(row) if straight and nbytes[row] == WHOLE else None
-            allocate = scratch.allocate if place is None else _into(place, scratch)
-            try:
-                blob = result(held, allocate)
-                if blob is not None:
-                    data = blob.data
-                    check_validator(batch.requests, held, blob.validator)
-            except GpuzarrError as error:
-                failure = error
-
-        def encoded(row: int) -> memoryview | None:
-            if request[row] != held:
-                fetch(row)
-            if failure is not None:  # of the request that this chunk shares with others
-                raise failure
-            if nbytes[row] == WHOLE:
-                return data
-            if data is None:
-                raise shard_is_gone()
-            return data[start[row] : start[row] + nbytes[row]]
-
-        return encoded
-
-    def _decoders(self, shapes: NDArray[np.int64]) -> Sequence[ChunkDecoder]:
-        """The decoder of each chunk; mostly the same for all."""
-        program = self._program
-        if bool((shapes == shapes[:1]).all()):
-            return [self._decoder_for(program, tuple(shapes[0].tolist()))] * len(shapes)
-        return [self._decoder_for(program, tuple(shape)) for shape in shapes.tolist()]
-
     def _check_memory(self, row: int) -> None:
         """Refuse a chunk that does not fit into what is free, before anything is allocated."""
-        nbytes = int(self._batch.chunks.decoded_nbytes[row])
+        nbytes = self._nbytes[row]
         if nbytes > CHECKED_NBYTES and nbytes > available_nbytes():
             raise MemoryLimitError(
                 f"the decoded chunk needs {nbytes:,} bytes, and {available_nbytes():,} are free"
@@ -216,9 +183,13 @@ class BatchTask:
         self._failures.append(chunk_failure(self._batch, row, step, cause))
 
 
-def _into(place: memoryview, scratch: EncodedScratch) -> Callable[[int], memoryview]:
-    """Give `place` to a store that reads exactly as many bytes, scratch to any other."""
-    return lambda nbytes: place if nbytes == len(place) else scratch.allocate(nbytes)
+def _decoders(
+    program: DecodeProgram, shapes: NDArray[np.int64], decoder_for: DecoderFor
+) -> Sequence[ChunkDecoder]:
+    """The decoder of each chunk; mostly the same for all."""
+    if shapes.strides[0] == 0 or bool((shapes == shapes[:1]).all()):
+        return [decoder_for(program, tuple(shapes[0].tolist()))] * len(shapes)
+    return [decoder_for(program, tuple(shape)) for shape in shapes.tolist()]
 
 
 class ScatterTask:

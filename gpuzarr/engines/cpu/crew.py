@@ -1,0 +1,126 @@
+"""The threads of one read: its caller and helpers from the pool take work from one queue.
+
+The caller is one of them: it plans the next batch while helpers decode this one, and works itself
+when it has nothing to plan. So a helper that the pool has no thread for costs nothing, and nobody
+waits for anybody until the queue is empty.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from concurrent.futures import wait
+from typing import TYPE_CHECKING
+
+from gpuzarr.engines.pool import in_worker, shared_pool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
+
+    Work = Callable[[], None]
+
+
+class Crew:
+    """Runs pieces of work, in their order, in several threads at once."""
+
+    def __init__(self) -> None:
+        """Start with nobody but the caller."""
+        self._queue: deque[Work] = deque()
+        self._helpers: set[Future[None]] = set()
+        self._at_once = 1
+        self._caller_works = True
+        self._low = 0
+        self._is_low = threading.Event()
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is work that is not done."""
+        return bool(self._queue or self._helpers)
+
+    def add(self, works: Sequence[Work], at_once: int, *, caller_works: bool = True) -> None:
+        """Queue some work, and return when hardly any that was queued before waits.
+
+        Args:
+            works: what to do.
+            at_once: how many may run at the same time, from now on.
+            caller_works: whether the caller's thread takes part; helpers alone do the work
+                otherwise. With `at_once` 1 the caller does all.
+        """
+        if in_worker():  # a thread of the pool must not wait for the pool
+            at_once = 1
+        if at_once < self._at_once:  # what runs now was allowed more than what comes
+            self.finish()
+        self._at_once, self._caller_works = at_once, caller_works or at_once == 1
+        self._queue.extend(works)
+        self._call_helpers()
+        self._low = max(len(works), at_once)
+        if self._caller_works:
+            self._work(self._low)
+            return
+        while len(self._queue) > self._low:
+            self._is_low.clear()
+            if len(self._queue) > self._low:
+                self._is_low.wait()
+            self._call_helpers()
+
+    def finish(self) -> None:
+        """Return when everything is done.
+
+        Raises:
+            Exception: what a piece of work raised.
+        """
+        while self._queue or self._helpers:
+            if self._caller_works:
+                self._work(0)
+            else:
+                self._call_helpers()
+            for helper in self._helpers:  # those that no thread has begun need not come any more
+                if self._caller_works:
+                    helper.cancel()
+            wait(self._helpers)
+            self._dismiss()
+
+    def abort(self) -> None:
+        """Drop what waits, and return when nothing runs any more."""
+        self._queue.clear()
+        for helper in self._helpers:
+            helper.cancel()
+        wait(self._helpers)
+        self._helpers.clear()
+
+    def _call_helpers(self) -> None:
+        """As many helpers as there is work for."""
+        # The caller takes one piece itself, so a single one needs no helper.
+        wanted = min(self._at_once, len(self._queue)) - self._caller_works
+        if wanted <= 0:
+            return
+        self._dismiss()
+        while len(self._helpers) < wanted:
+            self._helpers.add(shared_pool().submit(self._help))
+
+    def _dismiss(self) -> None:
+        """Forget helpers that have gone; raises what went wrong in them."""
+        gone = {helper for helper in self._helpers if helper.done()}
+        self._helpers -= gone
+        for helper in gone:
+            if not helper.cancelled():
+                helper.result()
+
+    def _help(self) -> None:
+        try:
+            self._work(0)
+        finally:
+            self._is_low.set()
+
+    def _work(self, most: int) -> None:
+        """Work until at most so many pieces wait."""
+        queue = self._queue
+        while len(queue) > most:
+            try:
+                work = queue.popleft()
+            except IndexError:  # another thread was faster
+                return
+            work()
+            if len(queue) <= self._low:
+                self._is_low.set()

@@ -1,0 +1,221 @@
+"""The encoded bytes of a batch's chunks, one after another or several that lie in a row."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+import numpy as np
+
+from gpuzarr.engines.failures import check_validator, shard_is_gone
+from gpuzarr.errors import GpuzarrError
+from gpuzarr.plan.ranges import WHOLE, changes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from gpuzarr.plan.batches import Batch
+    from gpuzarr.stores.store import Pending
+
+KEPT_NBYTES = 1 << 24
+"""Memory for encoded bytes that a thread keeps from one piece of work to the next."""
+FIRST_NBYTES = 1 << 18
+"""Memory that it begins with."""
+
+_kept = threading.local()
+
+
+class EncodedRun(NamedTuple):
+    """Chunks whose encoded bytes lie one behind another."""
+
+    data: memoryview
+    start: NDArray[np.int64]
+    """(n,) first byte of each."""
+    nbytes: NDArray[np.int64]
+    """(n,) its bytes."""
+
+
+class Requested:
+    """What all threads know of a batch's requests."""
+
+    def __init__(
+        self, batch: Batch, staging: Pending, place: Callable[[int], memoryview | None] | None
+    ) -> None:
+        """Prepare lists.
+
+        Args:
+            batch: the chunks.
+            staging: its reads.
+            place: for chunks that need no decoding, the memory that one fills alone; None where
+                there is none.
+        """
+        self.requests = batch.requests
+        self.result = staging.result
+        self.request: list[int] = batch.request.tolist()
+        self.start: list[int] = batch.start.tolist()
+        self.nbytes: list[int] = batch.nbytes.tolist()
+        self.start_column, self.nbytes_column = batch.start, batch.nbytes
+        self.whole = self.nbytes[0] == WHOLE
+        self.place = place if self.whole else None
+        count = len(self.nbytes)
+        self._next_break: list[int] = [count]
+        if not self.whole and count > 1:
+            apart = changes(batch.request)
+            apart[1:] |= batch.start[1:] != batch.start[:-1] + batch.nbytes[:-1]
+            breaks = np.append(np.flatnonzero(apart), count)
+            after = np.searchsorted(breaks, np.arange(count), side="right")
+            self._next_break = breaks[after].tolist()
+
+    def end_of_row(self, row: int) -> int:
+        """The first chunk behind this one that does not lie at the end of the one before it."""
+        return self._next_break[row]
+
+
+class EncodedMemory:
+    """A thread's memory for encoded bytes, kept from one piece of work to the next.
+
+    Fresh memory costs a page fault for every 4 KiB.
+    """
+
+    def __init__(self) -> None:
+        """Take this thread's memory; whoever comes between in the same thread makes its own."""
+        memory: NDArray[np.uint8] | None = _kept.__dict__.pop("memory", None)
+        self._memory = np.empty(FIRST_NBYTES, np.uint8) if memory is None else memory
+        self.used = 0
+        """Bytes that were allocated."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the memory to the thread's next piece of work."""
+        if len(self._memory) <= KEPT_NBYTES:
+            _kept.memory = self._memory
+
+    def clear(self, used: int = 0) -> None:
+        """Forget what is behind the first `used` bytes."""
+        self.used = used
+
+    def allocate(self, nbytes: int) -> memoryview:
+        """Memory behind what is used. What was given before may lie elsewhere from then on."""
+        used = self.used
+        self.used = end = used + nbytes
+        if len(self._memory) < end:
+            more = np.empty(end + end // 4 if used else end, np.uint8)
+            more[:used] = self._memory[:used]
+            self._memory = more
+        return self._memory.data[used:end]
+
+    def all(self) -> memoryview:
+        """What is used."""
+        return self._memory.data[: self.used]
+
+
+class Fetcher:
+    """One thread's way to encoded bytes; what it gives ends with the next call."""
+
+    def __init__(self, requested: Requested, memory: EncodedMemory) -> None:
+        """Read into a thread's memory."""
+        self._requested = requested
+        self._memory = memory
+        self._held = -1
+        self._data: memoryview | None = None
+        self._failure: GpuzarrError | None = None
+
+    def chunk(self, row: int) -> memoryview | None:
+        """The bytes of one chunk; None: it is not stored.
+
+        Raises:
+            GpuzarrError: they could not be read.
+        """
+        requested = self._requested
+        number = requested.request[row]
+        if number != self._held:
+            self._memory.clear()
+            place = None if requested.place is None else requested.place(row)
+            allocate = self._memory.allocate if place is None else _into(place, self._memory.allocate)
+            self._fetch(number, allocate)
+        if self._failure is not None:  # of the request that this chunk shares with others
+            raise self._failure
+        nbytes = requested.nbytes[row]
+        if nbytes == WHOLE:
+            return self._data
+        if self._data is None:
+            raise shard_is_gone()
+        start = requested.start[row]
+        return self._data[start : start + nbytes]
+
+    def run(self, row: int, stop: int, stopped: Callable[[], bool]) -> EncodedRun | None:
+        """The bytes of chunks from `row` on, as many as can be had together, at most to `stop`.
+
+        None: not even the first one, for a reason that `chunk` tells.
+
+        Args:
+            row: the first.
+            stop: the one behind the last.
+            stopped: whether to give up; asked before each object is read.
+        """
+        requested = self._requested
+        if requested.whole:
+            return self._objects(row, stop, stopped)
+        stop = min(stop, requested.end_of_row(row))
+        number = requested.request[row]
+        if number != self._held:
+            self._memory.clear()
+            self._fetch(number, self._memory.allocate)
+        if self._failure is not None or self._data is None:
+            return None
+        start = requested.start[row]
+        end = requested.start[stop - 1] + requested.nbytes[stop - 1]
+        return EncodedRun(
+            self._data[start:end],
+            requested.start_column[row:stop] - start,
+            requested.nbytes_column[row:stop],
+        )
+
+    def _objects(self, row: int, stop: int, stopped: Callable[[], bool]) -> EncodedRun | None:
+        """Whole objects, read one behind another."""
+        request = self._requested.request
+        if request[row] == self._held and self._data is None:
+            return None
+        ends = [0]
+        memory = self._memory
+        memory.clear()
+        for one in range(row, stop):
+            if one > row and stopped():
+                break
+            self._fetch(request[one], memory.allocate)
+            data = self._data
+            if data is None:
+                break
+            if memory.used != ends[-1] + len(data):  # memory of the store's own
+                memory.clear(ends[-1])
+                memory.allocate(len(data))[:] = data
+            ends.append(memory.used)
+        if len(ends) == 1:
+            return None
+        memory.clear(ends[-1])
+        edges = np.array(ends, np.int64)
+        return EncodedRun(memory.all(), edges[:-1], edges[1:] - edges[:-1])
+
+    def _fetch(self, number: int, allocate: Callable[[int], memoryview]) -> None:
+        """Read one request."""
+        requested = self._requested
+        self._held, self._data, self._failure = number, None, None
+        try:
+            blob = requested.result(number, allocate)
+            if blob is not None:
+                if requested.requests.validators:
+                    check_validator(requested.requests, number, blob.validator)
+                self._data = blob.data
+        except GpuzarrError as error:
+            self._failure = error
+
+
+def _into(
+    place: memoryview, allocate: Callable[[int], memoryview]
+) -> Callable[[int], memoryview]:
+    """Give `place` to a store that reads exactly as many bytes, other memory to any other."""
+    return lambda nbytes: place if nbytes == len(place) else allocate(nbytes)
