@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 logs = tuple(logging.getLogger(f"gpuzarr.{name}") for name in ("array", "store", "engine"))
 
-MOST_CHUNKS = 40
+MOST_CHUNKS = 128
 """Chunks from which on columns are faster."""
 
 EMPTY = 2**64 - 1
@@ -128,13 +128,13 @@ class FewChunks:
             for chunk in range(first, last):
                 begin = chunk * size
                 low, high = max(start, begin), min(stop, begin + size)
-                pieces.append((chunk, slice(low - begin, high - begin), slice(low - start, high - start)))
+                pieces.append(
+                    (chunk, slice(low - begin, high - begin), slice(low - start, high - start))
+                )
             axes.append(pieces)
         return axes if count <= MOST_CHUNKS else None
 
-    def plan(
-        self, axes: Sequence[Sequence[Piece]]
-    ) -> tuple[list[FewRequest], list[Place]]:
+    def plan(self, axes: Sequence[Sequence[Piece]]) -> tuple[list[FewRequest], list[Place]]:
         """Requests, and where the places of chunks are that are known not to be stored.
 
         Raises:
@@ -196,11 +196,7 @@ class FewChunks:
                     raise DecodeError("the shard index says what cannot be")
                 missing.append(put)
                 continue
-            if (
-                not chunks
-                or offset > reach + self._gap
-                or offset // self._request_nbytes != span
-            ):
+            if not chunks or offset > reach + self._gap or offset // self._request_nbytes != span:
                 close()
                 chunks, begin, reach = [], offset, offset
             span = offset // self._request_nbytes

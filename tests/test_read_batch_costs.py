@@ -65,7 +65,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     """An entry for every zstd frame that is decompressed, on whichever device."""
     times: list[None] = []
     lock = threading.Lock()
-    decode, decode_run = ChunkDecoder.decode, ChunkDecoder.decode_run
+    decode, decode_many = ChunkDecoder.decode, ChunkDecoder.decode_many
     decompress = FakeNvcomp.decompress
 
     def counted(self: Any, encoded: Any, out: Any = None) -> Any:
@@ -74,10 +74,10 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[None]:
                 times.append(None)
         return decode(self, encoded, out)
 
-    def counted_run(self: Any, encoded: Any, start: Any, *others: Any) -> Any:
+    def counted_many(self: Any, encoded: Any, *others: Any) -> Any:
         with lock:
-            times.extend([None] * len(start))
-        return decode_run(self, encoded, start, *others)
+            times.extend([None] * len(encoded))
+        return decode_many(self, encoded, *others)
 
     def counted_together(self: Any, format: str, streams: Any, **others: Any) -> None:  # noqa: A002
         with lock:
@@ -85,7 +85,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[None]:
         decompress(self, format, streams, **others)
 
     monkeypatch.setattr(ChunkDecoder, "decode", counted)
-    monkeypatch.setattr(ChunkDecoder, "decode_run", counted_run)
+    monkeypatch.setattr(ChunkDecoder, "decode_many", counted_many)
     monkeypatch.setattr(FakeNvcomp, "decompress", counted_together)
     return times
 

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
-    Work = Callable[[], None]
+    Work = Callable[[], "Work | None"]
+
+READY = 2
+"""Pieces of work that wait to be finished, from which on no more are begun."""
+
+PATIENCE_S = 1e-3
+"""How long a thread waits for what others have begun before it looks again."""
 
 
 class Crew:
@@ -27,18 +33,29 @@ class Crew:
     def __init__(self) -> None:
         """Start with nobody but the caller."""
         self._queue: deque[Work] = deque()
+        self._ready: deque[Work] = deque()
         self._helpers: set[Future[None]] = set()
         self._at_once = 1
         self._caller_works = True
         self._low = 0
+        self._in_two = False
+        self._tokens: deque[None] = deque([None])
+        self._arrived = threading.Event()
         self._is_low = threading.Event()
 
     @property
     def busy(self) -> bool:
         """Whether there is work that is not done."""
-        return bool(self._queue or self._helpers)
+        return bool(self._queue or self._ready or self._helpers)
 
-    def add(self, works: Sequence[Work], at_once: int, *, caller_works: bool = True) -> None:
+    def add(
+        self,
+        works: Sequence[Work],
+        at_once: int,
+        *,
+        caller_works: bool = True,
+        in_two: bool = False,
+    ) -> None:
         """Queue some work, and return when hardly any that was queued before waits.
 
         Args:
@@ -46,12 +63,18 @@ class Crew:
             at_once: how many may run at the same time, from now on.
             caller_works: whether the caller's thread takes part; helpers alone do the work
                 otherwise. With `at_once` 1 the caller does all.
+            in_two: each only begins something, and returns what finishes it. Then half of the
+                threads begin things while others finish them: threads that do different things get
+                less into each other's way.
         """
         if in_worker():  # a thread of the pool must not wait for the pool
             at_once = 1
-        if at_once < self._at_once:  # what runs now was allowed more than what comes
-            self.finish()
-        self._at_once, self._caller_works = at_once, caller_works or at_once == 1
+        if at_once < self._at_once or in_two is not self._in_two:
+            self.finish()  # what runs now was allowed more than what comes
+        if at_once != self._at_once or in_two is not self._in_two:
+            self._tokens = deque([None] * (max(1, at_once // 2) if in_two else at_once))
+        self._at_once, self._in_two = at_once, in_two
+        self._caller_works = caller_works or at_once == 1
         self._queue.extend(works)
         self._call_helpers()
         self._low = max(len(works), at_once)
@@ -70,7 +93,7 @@ class Crew:
         Raises:
             Exception: what a piece of work raised.
         """
-        while self._queue or self._helpers:
+        while self.busy:
             if self._caller_works:
                 self._work(0)
             else:
@@ -84,6 +107,7 @@ class Crew:
     def abort(self) -> None:
         """Drop what waits, and return when nothing runs any more."""
         self._queue.clear()
+        self._ready.clear()
         for helper in self._helpers:
             helper.cancel()
         wait(self._helpers)
@@ -114,13 +138,33 @@ class Crew:
             self._is_low.set()
 
     def _work(self, most: int) -> None:
-        """Work until at most so many pieces wait."""
-        queue = self._queue
-        while len(queue) > most:
+        """Work until at most so many pieces wait to be begun."""
+        queue, ready, tokens = self._queue, self._ready, self._tokens
+        while ready or len(queue) > most:
+            if ready and (len(ready) >= READY or len(queue) <= most or not tokens):
+                self._do(ready)
+                continue
             try:
-                work = queue.popleft()
-            except IndexError:  # another thread was faster
-                return
-            work()
-            if len(queue) <= self._low:
-                self._is_low.set()
+                token = tokens.pop()
+            except IndexError:  # others are at it: something will be ready soon
+                self._arrived.clear()
+                if not ready and queue:
+                    self._arrived.wait(PATIENCE_S)
+                continue
+            try:
+                self._do(queue)
+            finally:
+                tokens.append(token)
+                self._arrived.set()
+
+    def _do(self, queue: deque[Work]) -> None:
+        """Do one piece, unless another thread was faster."""
+        try:
+            work = queue.popleft()
+        except IndexError:
+            return
+        more = work()
+        if more is not None:
+            self._ready.append(more)
+        if len(self._queue) <= self._low:
+            self._is_low.set()

@@ -35,8 +35,6 @@ from gpuzarr.program import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
     from gpuzarr.program import DecodeProgram, Step
 
 OBJECT_LIMIT = Limit(1 << 27, 64)
@@ -58,8 +56,8 @@ class ChunkDecoder:
         self._nbytes = program.decoded_nbytes(shape)
         self._stored_nbytes = program.stored_nbytes(shape)
         self._steps = _prepare_all(program, tuple(shape))
-        self.runs = self._nbytes > 0 and not self._objects
-        """Whether `decode_run` takes its chunks."""
+        self.takes_many = self._nbytes > 0 and not self._objects
+        """Whether `decode_many` takes its chunks."""
         self.scratch_nbytes = self._find_scratch()
         """Bytes of intermediate results that a thread holds while it decodes a chunk."""
 
@@ -85,40 +83,31 @@ class ChunkDecoder:
         """
         return self._as_array(self._run(encoded, out, self._steps))
 
-    def decode_run(
-        self,
-        encoded: memoryview,
-        start: NDArray[np.int64],
-        nbytes: NDArray[np.int64],
-        out: memoryview | None = None,
-    ) -> np.ndarray:
-        """Decode chunks that lie one behind another, where `runs` says that this can be done.
+    def decode_many(self, encoded: list[memoryview], out: memoryview | None = None) -> np.ndarray:
+        """Decode several chunks, where `takes_many` says that this can be done.
 
         Args:
-            encoded: the stored bytes of all.
-            start: (n,) where each begins.
-            nbytes: (n,) its bytes.
+            encoded: (n) the stored bytes of each.
             out: where the elements shall lie, chunk after chunk, as in `decode`.
 
         Returns:
-            (n, ...) the chunks in the array's axis order. Without `out` it may view `encoded`, or
-            scratch that the thread's next run overwrites.
+            (n, ...) the chunks in the array's axis order. Without `out` they may lie in scratch
+            that the thread's next call overwrites.
 
         Raises:
             StepError: something is damaged.
         """
-        count, size = len(start), self._nbytes
+        count, size = len(encoded), self._nbytes
         steps = self._steps
-        if not steps and out is None and bool((nbytes == size).all()):
-            return self._as_arrays(encoded, count)
-        place = _scratch.take_run(count * size) if out is None else out
+        place = _scratch.take_many(count * size) if out is None else out
         many = steps[0].run_many if len(steps) == 1 else None
-        if many is None or not many(encoded, start, nbytes, place):
-            for i, (first, length) in enumerate(zip(start.tolist(), nbytes.tolist(), strict=True)):
-                self._run(
-                    encoded[first : first + length], place[i * size : (i + 1) * size], steps
-                )
-        return self._as_arrays(place, count)
+        if many is None or not many(encoded, place):
+            for i, chunk in enumerate(encoded):
+                self._run(chunk, place[i * size : (i + 1) * size], steps)
+        stored: np.ndarray = np.ndarray((count, *self._stored_shape), self._dtype, place)
+        if self._to_array is None:
+            return stored
+        return stored.transpose(0, *(1 + axis for axis in self._to_array))
 
     def decode_bytes(
         self, encoded: memoryview, count: int, out: memoryview | None = None
@@ -172,13 +161,6 @@ class ChunkDecoder:
         else:
             stored = np.ndarray(self._stored_shape, self._dtype, data)
         return stored if self._to_array is None else stored.transpose(self._to_array)
-
-    def _as_arrays(self, data: memoryview, count: int) -> np.ndarray:
-        """View decoded elements as so many chunks."""
-        stored: np.ndarray = np.ndarray((count, *self._stored_shape), self._dtype, data)
-        if self._to_array is None:
-            return stored
-        return stored.transpose(0, *(1 + axis for axis in self._to_array))
 
 
 def run_step(

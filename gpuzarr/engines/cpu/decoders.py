@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import bz2
 import lzma
+import sys
 import threading
 import zlib
 from contextlib import suppress
@@ -36,14 +37,13 @@ from gpuzarr.program import Decompress
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
-    from numpy.typing import NDArray
-
     from gpuzarr.engines.cpu.prepared import Run, RunBytes, RunMany
     from gpuzarr.program import DecodeProgram
 
 SMALL_ZSTD = 1 << 14
 """Frames up to this size are decoded with a reused context, into fresh memory."""
+LEAST_MANY = 12
+"""Frames from which on it is worth to look at all of them first, and decode them in one call."""
 PIECE = 1 << 16
 """Members are fed in pieces of this size, since what follows a member is copied."""
 MEMORY_LIMIT = 1 << 30
@@ -133,17 +133,22 @@ def _zstd(nbytes: int | None, limit: Limit) -> RunBytes:
     return decode_small if nbytes is not None and nbytes <= SMALL_ZSTD else decode_zstd
 
 
-def _zstd_many(nbytes: int) -> RunMany:
-    def decode_zstd_many(
-        encoded: memoryview, start: NDArray[np.int64], sizes: NDArray[np.int64], place: memoryview
-    ) -> bool:
-        if not zstd_frames.are_frames(encoded, start, sizes, nbytes):
+def _zstd_many(nbytes: int) -> RunMany | None:
+    if "multi_decompress_to_buffer" not in zstandard.backend_features:
+        return None
+    size = nbytes.to_bytes(8, sys.byteorder)
+
+    def decode_zstd_many(frames: list[memoryview], place: memoryview) -> bool:
+        count = len(frames)
+        if count < LEAST_MANY or not zstd_frames.are_alike(frames, nbytes):
             return False
         try:
-            # zstd decodes frames that lie one behind another like one.
-            numcodecs.zstd.decompress(encoded, place)
-        except RuntimeError:
+            decompress: Any = _contexts.decompressor.multi_decompress_to_buffer
+            found = decompress(frames, decompressed_sizes=size * count)
+        except zstandard.ZstdError:
             return False
+        for i, data in enumerate(found):
+            place[i * nbytes : (i + 1) * nbytes] = data
         return True
 
     return decode_zstd_many

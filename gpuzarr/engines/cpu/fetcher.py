@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-import threading
-from typing import TYPE_CHECKING, NamedTuple, Self
+from collections import deque
+from itertools import pairwise
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
+from numpy.typing import NDArray  # noqa: TC002  `_kept` is made at once
 
 from gpuzarr.engines.failures import check_validator, shard_is_gone
+from gpuzarr.engines.pool import cpu_count
 from gpuzarr.errors import GpuzarrError
 from gpuzarr.plan.ranges import WHOLE, changes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import NDArray
-
     from gpuzarr.plan.batches import Batch
-    from gpuzarr.stores.store import Pending
+    from gpuzarr.stores.store import Pending, ReadRow
 
-KEPT_NBYTES = 1 << 24
-"""Memory for encoded bytes that a thread keeps from one piece of work to the next."""
+KEPT_NBYTES = 1 << 22
+"""Memory for encoded bytes up to this size is kept from one piece of work to the next."""
 FIRST_NBYTES = 1 << 18
-"""Memory that it begins with."""
+"""Memory that a piece of work begins with."""
 
-_kept = threading.local()
-
-
-class EncodedRun(NamedTuple):
-    """Chunks whose encoded bytes lie one behind another."""
-
-    data: memoryview
-    start: NDArray[np.int64]
-    """(n,) first byte of each."""
-    nbytes: NDArray[np.int64]
-    """(n,) its bytes."""
+_kept: deque[NDArray[np.uint8]] = deque(maxlen=2 * cpu_count())
+"""Memory that nobody uses. Taking and giving back are atomic, so there is no lock."""
 
 
 class Requested:
@@ -53,36 +45,36 @@ class Requested:
         """
         self.requests = batch.requests
         self.result = staging.result
+        self.read_row: ReadRow | None = getattr(staging, "read_row", None)
         self.request: list[int] = batch.request.tolist()
         self.start: list[int] = batch.start.tolist()
         self.nbytes: list[int] = batch.nbytes.tolist()
-        self.start_column, self.nbytes_column = batch.start, batch.nbytes
         self.whole = self.nbytes[0] == WHOLE
         self.place = place if self.whole else None
         count = len(self.nbytes)
-        self._next_break: list[int] = [count]
+        self._next_request: list[int] = [count]
         if not self.whole and count > 1:
-            apart = changes(batch.request)
-            apart[1:] |= batch.start[1:] != batch.start[:-1] + batch.nbytes[:-1]
-            breaks = np.append(np.flatnonzero(apart), count)
+            breaks = np.append(np.flatnonzero(changes(batch.request)), count)
             after = np.searchsorted(breaks, np.arange(count), side="right")
-            self._next_break = breaks[after].tolist()
+            self._next_request = breaks[after].tolist()
 
-    def end_of_row(self, row: int) -> int:
-        """The first chunk behind this one that does not lie at the end of the one before it."""
-        return self._next_break[row]
+    def end_of_request(self, row: int) -> int:
+        """The first chunk behind this one that another request brings."""
+        return self._next_request[row]
 
 
 class EncodedMemory:
-    """A thread's memory for encoded bytes, kept from one piece of work to the next.
+    """Memory for encoded bytes, kept from one piece of work to the next.
 
     Fresh memory costs a page fault for every 4 KiB.
     """
 
     def __init__(self) -> None:
-        """Take this thread's memory; whoever comes between in the same thread makes its own."""
-        memory: NDArray[np.uint8] | None = _kept.__dict__.pop("memory", None)
-        self._memory = np.empty(FIRST_NBYTES, np.uint8) if memory is None else memory
+        """Take some."""
+        try:
+            self._memory = _kept.pop()
+        except IndexError:
+            self._memory = np.empty(FIRST_NBYTES, np.uint8)
         self.used = 0
         """Bytes that were allocated."""
 
@@ -90,9 +82,9 @@ class EncodedMemory:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave the memory to the thread's next piece of work."""
+        """Leave the memory to others."""
         if len(self._memory) <= KEPT_NBYTES:
-            _kept.memory = self._memory
+            _kept.append(self._memory)
 
     def clear(self, used: int = 0) -> None:
         """Forget what is behind the first `used` bytes."""
@@ -135,7 +127,9 @@ class Fetcher:
         if number != self._held:
             self._memory.clear()
             place = None if requested.place is None else requested.place(row)
-            allocate = self._memory.allocate if place is None else _into(place, self._memory.allocate)
+            allocate = (
+                self._memory.allocate if place is None else _into(place, self._memory.allocate)
+            )
             self._fetch(number, allocate)
         if self._failure is not None:  # of the request that this chunk shares with others
             raise self._failure
@@ -147,10 +141,10 @@ class Fetcher:
         start = requested.start[row]
         return self._data[start : start + nbytes]
 
-    def run(self, row: int, stop: int, stopped: Callable[[], bool]) -> EncodedRun | None:
+    def run(self, row: int, stop: int, stopped: Callable[[], bool]) -> list[memoryview]:
         """The bytes of chunks from `row` on, as many as can be had together, at most to `stop`.
 
-        None: not even the first one, for a reason that `chunk` tells.
+        None of them: not even the first one, for a reason that `chunk` tells.
 
         Args:
             row: the first.
@@ -160,30 +154,30 @@ class Fetcher:
         requested = self._requested
         if requested.whole:
             return self._objects(row, stop, stopped)
-        stop = min(stop, requested.end_of_row(row))
+        stop = min(stop, requested.end_of_request(row))
         number = requested.request[row]
         if number != self._held:
             self._memory.clear()
             self._fetch(number, self._memory.allocate)
-        if self._failure is not None or self._data is None:
-            return None
-        start = requested.start[row]
-        end = requested.start[stop - 1] + requested.nbytes[stop - 1]
-        return EncodedRun(
-            self._data[start:end],
-            requested.start_column[row:stop] - start,
-            requested.nbytes_column[row:stop],
-        )
+        data = self._data
+        if data is None:
+            return []
+        starts, sizes = requested.start[row:stop], requested.nbytes[row:stop]
+        return [data[start : start + size] for start, size in zip(starts, sizes, strict=True)]
 
-    def _objects(self, row: int, stop: int, stopped: Callable[[], bool]) -> EncodedRun | None:
+    def _objects(self, row: int, stop: int, stopped: Callable[[], bool]) -> list[memoryview]:
         """Whole objects, read one behind another."""
-        request = self._requested.request
+        requested, memory = self._requested, self._memory
+        request = requested.request
         if request[row] == self._held and self._data is None:
-            return None
-        ends = [0]
-        memory = self._memory
+            return []
         memory.clear()
-        for one in range(row, stop):
+        ends = [0]
+        if requested.read_row is not None:
+            keys = (requested.requests.keys[number] for number in request[row:stop])
+            wanted = ((key, 0, WHOLE, None) for key in keys)
+            ends += requested.read_row(wanted, memory, stopped)
+        for one in range(row + len(ends) - 1, stop):  # what is left
             if one > row and stopped():
                 break
             self._fetch(request[one], memory.allocate)
@@ -194,11 +188,9 @@ class Fetcher:
                 memory.clear(ends[-1])
                 memory.allocate(len(data))[:] = data
             ends.append(memory.used)
-        if len(ends) == 1:
-            return None
         memory.clear(ends[-1])
-        edges = np.array(ends, np.int64)
-        return EncodedRun(memory.all(), edges[:-1], edges[1:] - edges[:-1])
+        data = memory.all()
+        return [data[begin:end] for begin, end in pairwise(ends)]
 
     def _fetch(self, number: int, allocate: Callable[[int], memoryview]) -> None:
         """Read one request."""
@@ -214,8 +206,6 @@ class Fetcher:
             self._failure = error
 
 
-def _into(
-    place: memoryview, allocate: Callable[[int], memoryview]
-) -> Callable[[int], memoryview]:
+def _into(place: memoryview, allocate: Callable[[int], memoryview]) -> Callable[[int], memoryview]:
     """Give `place` to a store that reads exactly as many bytes, other memory to any other."""
     return lambda nbytes: place if nbytes == len(place) else allocate(nbytes)

@@ -8,26 +8,33 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpuzarr.engines.conversion import convert
+from gpuzarr.engines.cpu.copying import put, view
 from gpuzarr.engines.cpu.crew import Crew
 from gpuzarr.engines.cpu.decoders import may_run_here
 from gpuzarr.engines.cpu.fetcher import EncodedMemory
-from gpuzarr.engines.cpu.session import least_for_threads
+from gpuzarr.engines.cpu.session import is_much
+from gpuzarr.engines.cpu.task import RUN_NBYTES
+from gpuzarr.engines.engine import FewRequest
+from gpuzarr.engines.failures import shard_is_gone
 from gpuzarr.engines.step_error import StepError
-from gpuzarr.errors import GpuzarrError
+from gpuzarr.errors import ChunkError, GpuzarrError
 from gpuzarr.plan.ranges import WHOLE
+from gpuzarr.stores.store import row_reader
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Sequence
 
     from numpy.typing import NDArray
 
     from gpuzarr.engines.cpu.decoder import ChunkDecoder
-    from gpuzarr.engines.engine import FewChunk, FewRequest, Output
+    from gpuzarr.engines.engine import FewChunk, Output
     from gpuzarr.program import DecodeProgram
     from gpuzarr.stores.store import Store
 
-PARTS = 2
-"""Pieces of work for each thread, so that none waits long for the others."""
+TOGETHER_NBYTES = 1 << 14
+"""Chunks up to this size are decoded together."""
+READ_NBYTES = 1 << 21
+"""Decoded bytes up to which all is fetched before anything is decoded."""
 
 
 class CpuFewReader:
@@ -55,75 +62,164 @@ class CpuFewReader:
             for place in missing:
                 _fill(output, place)
             count = sum(len(request.chunks) for request in requests)
-            least = least_for_threads(self._program)
-            if self._threads == 1 or len(requests) == 1 or count * self._nbytes < least:
-                return self._read_some(store, requests, output)
-            return self._read_in_threads(store, requests, output)
+            much = is_much(self._program, count, count * self._nbytes)
+            if much and self._threads > 1 and count > 1:
+                return self._read_in_threads(store, requests, output)
+            return self._read_some(store, requests, output)
         except (GpuzarrError, StepError, ValueError, MemoryError):
             return False
 
     def _read_in_threads(
         self, store: Store, requests: Sequence[FewRequest], output: Output
     ) -> bool:
-        parts = min(len(requests), PARTS * self._threads)
-        edges = [len(requests) * part // parts for part in range(parts + 1)]
+        parts = _split(requests, self._threads)
         crew = Crew()
         good: list[bool] = []
 
-        def read_part(begin: int, end: int) -> None:
+        def read_part(part: Sequence[FewRequest]) -> None:
             try:
-                good.append(self._read_some(store, requests[begin:end], output))
+                good.append(self._read_some(store, part, output))
             except (GpuzarrError, StepError, ValueError, MemoryError):
                 return
 
-        works = [
-            partial(read_part, begin, end) for begin, end in zip(edges[:-1], edges[1:], strict=True)
-        ]
+        works = [partial(read_part, part) for part in parts]
         try:
             crew.add(works, self._threads, caller_works=may_run_here(self._program))
             crew.finish()
         except BaseException:
             crew.abort()
             raise
-        return sum(good) == parts
+        return len(good) == len(parts)
 
     def _read_some(self, store: Store, requests: Sequence[FewRequest], output: Output) -> bool:
         with EncodedMemory() as memory:
+            nbytes = sum(len(request.chunks) for request in requests) * self._nbytes
+            if nbytes <= READ_NBYTES:
+                return self._read_together(store, requests, output, memory)
             for request in requests:
-                key, offset, nbytes, validator, chunks = request
                 memory.clear()
-                blob = store.read(key, offset, nbytes, memory.allocate)
-                if blob is None:
-                    if nbytes != WHOLE:
-                        return False
-                    _fill(output, chunks[0].put)
+                data = _fetch(store, request, memory)
+                if data is None:
+                    _fill(output, request.chunks[0].put)
                     continue
-                if validator is not None and blob.validator != validator:
-                    return False
-                data = blob.data
-                for chunk in chunks:
-                    start, size = chunk.start, chunk.nbytes
-                    self._write(
-                        data if size == WHOLE else data[start : start + size], chunk, output
-                    )
+                for chunk in request.chunks:
+                    self._write(_part(data, chunk), chunk, output)
         return True
+
+    def _read_together(
+        self, store: Store, requests: Sequence[FewRequest], output: Output, memory: EncodedMemory
+    ) -> bool:
+        """Fetch all first, then decode it together."""
+        encoded: list[memoryview] = []
+        found: list[FewChunk] = []
+        begin = 0
+        read_row = row_reader(store)
+        if read_row is not None:
+            wanted = ((r.key, r.offset, r.nbytes, r.validator) for r in requests)
+            ends = read_row(wanted, memory, _never)
+            memory_used = memory.all()
+            for request, end in zip(requests, ends, strict=False):
+                data = memory_used[begin:end]
+                begin = end
+                for chunk in request.chunks:
+                    encoded.append(_part(data, chunk))
+                    found.append(chunk)
+            requests = requests[len(ends) :]
+        for request in requests:
+            one = _fetch(store, request, memory)
+            if one is None:
+                _fill(output, request.chunks[0].put)
+                continue
+            for chunk in request.chunks:
+                encoded.append(_part(one, chunk))
+                found.append(chunk)
+        if self._nbytes <= TOGETHER_NBYTES and len(found) > 1:
+            self._write_together(encoded, found, output)
+        else:
+            for part, chunk in zip(encoded, found, strict=True):
+                self._write(part, chunk, output)
+        return True
+
+    def _write_together(
+        self, encoded: list[memoryview], chunks: Sequence[FewChunk], output: Output
+    ) -> None:
+        """Decode small chunks, and write what is taken of them."""
+        array, identity = output.array, output.conversion.identity
+        step = max(1, RUN_NBYTES // self._nbytes)
+        for begin in range(0, len(chunks), step):
+            found = self._decoder.decode_many(encoded[begin : begin + step])
+            for values, chunk in zip(found, chunks[begin : begin + step], strict=True):
+                part = values[chunk.take]
+                put(view(array, chunk.put), part if identity else convert(part, output.conversion))
 
     def _write(self, encoded: memoryview, chunk: FewChunk, output: Output) -> None:
         """Decode a chunk, and write what is taken of it."""
         conversion = output.conversion
-        target = output.array[chunk.put]
+        target = view(output.array, chunk.put)
         if not conversion.identity:
             target[...] = convert(self._decoder.decode(encoded)[chunk.take], conversion)
             return
         if target.nbytes == self._nbytes and self._is_memory(target):
-            self._decoder.decode(encoded, memoryview(target.reshape(-1).view(np.uint8)))
+            self._decoder.decode(encoded, target.reshape(-1).view(np.uint8).data)
             return
-        target[...] = self._decoder.decode(encoded)[chunk.take]
+        put(target, self._decoder.decode(encoded)[chunk.take])
 
     def _is_memory(self, target: NDArray[Any]) -> bool:
         """Whether the place of a whole chunk is one run of memory, of the chunk's own form."""
         layout = self._program.layout
         return layout.c_order and layout.dtype == target.dtype and target.flags.c_contiguous
+
+
+def _split(requests: Sequence[FewRequest], count: int) -> list[list[FewRequest]]:
+    """About `count` parts of nearly as many chunks each; requests are cut where they must be."""
+    most = -(-sum(len(request.chunks) for request in requests) // count)
+    parts: list[list[FewRequest]] = [[]]
+    room = most
+    for request in requests:
+        key, offset, _, validator, chunks = request
+        while len(chunks) > room:
+            if room:
+                parts[-1].append(_cut(key, offset, validator, chunks[:room]))
+            chunks = chunks[room:]
+            parts.append([])
+            room = most
+        whole = len(chunks) == len(request.chunks)
+        parts[-1].append(request if whole else _cut(key, offset, validator, chunks))
+        room -= len(chunks)
+    return parts
+
+
+def _cut(key: str, offset: int, validator: Hashable, chunks: Sequence[FewChunk]) -> FewRequest:
+    """The request for some of the chunks of one that begins at `offset`."""
+    begin = min(chunk.start for chunk in chunks)
+    end = max(chunk.start + chunk.nbytes for chunk in chunks)
+    moved = [chunk._replace(start=chunk.start - begin) for chunk in chunks]
+    return FewRequest(key, offset + begin, end - begin, validator, moved)
+
+
+def _never() -> bool:
+    return False
+
+
+def _fetch(store: Store, request: FewRequest, memory: EncodedMemory) -> memoryview | None:
+    """The bytes of a request; None: a whole object that is not stored.
+
+    Raises:
+        GpuzarrError: the storage failed, or a shard is another than its index was of, or gone.
+    """
+    blob = store.read(request.key, request.offset, request.nbytes, memory.allocate)
+    if blob is None:
+        if request.nbytes == WHOLE:
+            return None
+        raise shard_is_gone()
+    if request.validator is not None and blob.validator != request.validator:
+        raise ChunkError("the shard was replaced")
+    return blob.data
+
+
+def _part(data: memoryview, chunk: FewChunk) -> memoryview:
+    """The bytes of a chunk among those of its request."""
+    return data if chunk.nbytes == WHOLE else data[chunk.start : chunk.start + chunk.nbytes]
 
 
 def _fill(output: Output, place: tuple[slice, ...]) -> None:

@@ -11,16 +11,14 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import NDArray
-
     Run = Callable[[memoryview, memoryview | None], memoryview | np.ndarray]
     RunBytes = Callable[[memoryview, memoryview | None], memoryview]
-    RunMany = Callable[[memoryview, NDArray[np.int64], NDArray[np.int64], memoryview], bool]
+    RunMany = Callable[[list[memoryview], memoryview], bool]
 
 KEPT_NBYTES = 1 << 24
 """A thread keeps scratch up to this size for its next chunks; larger scratch is given back."""
 
-RUN_SLOT = 2
+MANY_SLOT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +35,8 @@ class Prepared:
     writes: bool
     """Whether a place for the result is of use to it."""
     run_many: RunMany | None = None
-    """Takes the bytes of several chunks, where each begins, how many bytes it has, and a place for
-    the results of all; gives whether it could do them at once, which only sound chunks let it."""
+    """Takes the bytes of several chunks and a place for the results of all; gives whether it could
+    do them at once, which only sound chunks let it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +70,9 @@ class Scratch(threading.local):
                 self._slots[slot] = place
         return place[:nbytes]
 
-    def take_run(self, nbytes: int) -> memoryview:
+    def take_many(self, nbytes: int) -> memoryview:
         """A place for the results of several chunks, which lies in no slot."""
-        return self.take(RUN_SLOT, nbytes)
+        return self.take(MANY_SLOT, nbytes)
 
 
 def new_bytes(nbytes: int) -> memoryview:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpuzarr.engines.conversion import convert
+from gpuzarr.engines.cpu.copying import put, view
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,10 +133,15 @@ class PieceWriter:
         if conversion.field is not None:
             values = values[conversion.field]
         for row in range(self._first[chunk], self._first[chunk + 1]):
-            part = self._list_source(row, values) if self._lists else values[self._source(row)]
+            part = (
+                self._list_source(row, values) if self._lists else view(values, self._source(row))
+            )
             if not conversion.identity:
                 part = convert(part, conversion)
-            output.array[self._target(row)] = part
+            if self._lists:
+                output.array[self._target(row)] = part
+            else:
+                put(view(output.array, self._target(row)), part)
 
     def write_run(self, chunk: int, stop: int, values: NDArray[Any]) -> None:
         """Convert and write all pieces of consecutive chunks.
@@ -163,12 +169,12 @@ class PieceWriter:
             until = min(end, self._run_ends[row])
             begin = owners[row] - chunk
             if until - row == 1:
-                part = values[begin][self._source(row)]
-                target = output.array[self._target(row)]
+                part = view(values[begin], self._source(row))
+                target = view(output.array, self._target(row))
             else:
                 part = values[(slice(begin, begin + until - row), *self._source(row))]
                 target = self._run_target(row, until - row)
-            target[...] = part if conversion.identity else convert(part, conversion)
+            put(target, part if conversion.identity else convert(part, conversion))
             row = until
 
     def _run_target(self, row: int, count: int) -> NDArray[Any]:
@@ -181,7 +187,9 @@ class PieceWriter:
         first, extent = self._out_starts[row][axis], self._extents[row][axis]
         places[axis] = slice(first, first + count * extent)
         block = self._output.array[tuple(places)]
-        split = block.reshape(*block.shape[:axis], count, extent, *block.shape[axis + 1 :])
+        split: NDArray[Any] = block.reshape(
+            *block.shape[:axis], count, extent, *block.shape[axis + 1 :]
+        )
         return split.transpose(axis, *(i for i in range(split.ndim) if i != axis))
 
     def _find_runs(self) -> None:
@@ -228,20 +236,27 @@ class PieceWriter:
 
     def _source(self, row: int) -> Index:
         """Where the values of a piece lie in its chunk, with an axis for each of the output's."""
-        return tuple([
-            None if step is None else slice(first, first + count)
-            if step == 1 else _slice(first, first + count * step, step)
-            for first, count, step in zip(
-                self._starts[row], self._extents[row], self._steps, strict=True
-            )
-        ])
+        return tuple(
+            [
+                None
+                if step is None
+                else slice(first, first + count)
+                if step == 1
+                else _slice(first, first + count * step, step)
+                for first, count, step in zip(
+                    self._starts[row], self._extents[row], self._steps, strict=True
+                )
+            ]
+        )
 
     def _target(self, row: int) -> Index:
         if not self._lists:
-            return tuple([
-                slice(first, first + count)
-                for first, count in zip(self._out_starts[row], self._extents[row], strict=True)
-            ])
+            return tuple(
+                [
+                    slice(first, first + count)
+                    for first, count in zip(self._out_starts[row], self._extents[row], strict=True)
+                ]
+            )
         places: list[Any] = []
         for axis, start, extent in zip(
             self._axes, self._out_start[row].tolist(), self._extent[row].tolist(), strict=True

@@ -38,10 +38,11 @@ SCATTER_NBYTES = 1 << 22
 """Bytes of decoded chunks whose pieces one thread writes before another is worth it."""
 
 LEAST_NBYTES = 1 << 19
-"""Decoded bytes of a batch below which it is not worth a second thread, where decoding takes time;
-so many times `PLAIN_FACTOR` where it does not."""
-
+"""Decoded bytes that are worth a second thread, where decoding takes time..."""
+CHUNK_NBYTES = 1 << 13
+"""... when each chunk counts as so many more, for reading and writing it..."""
 PLAIN_FACTOR = 8
+"""... and so many times as many bytes where there is nothing to decode."""
 
 
 class CpuSession:
@@ -89,9 +90,9 @@ class CpuSession:
         )
         works = task.works()
         at_once = min(self._threads, self._at_once_in_limit(program, batch))
-        if task.decoded_nbytes < least_for_threads(program) and not self._crew.busy:
+        if not (self._crew.busy or is_much(program, len(batch.chunks), task.decoded_nbytes)):
             at_once = 1
-        self._crew.add(works, at_once, caller_works=may_run_here(program))
+        self._crew.add(works, at_once, caller_works=may_run_here(program), in_two=task.in_two)
 
     def fill(self, pieces: PieceTable) -> None:
         """Write the fill value at once."""
@@ -172,6 +173,8 @@ class CpuSession:
         return 2 * decoded // max(1, program.layout.dtype.itemsize) * widest
 
 
-def least_for_threads(program: DecodeProgram) -> int:
-    """Decoded bytes of chunks from which on another thread is worth it."""
-    return LEAST_NBYTES if program.steps else PLAIN_FACTOR * LEAST_NBYTES
+def is_much(program: DecodeProgram, count: int, decoded_nbytes: int) -> bool:
+    """Whether so many chunks, of so many decoded bytes together, are worth another thread."""
+    if not program.steps:
+        return decoded_nbytes >= PLAIN_FACTOR * LEAST_NBYTES
+    return decoded_nbytes + count * CHUNK_NBYTES >= LEAST_NBYTES

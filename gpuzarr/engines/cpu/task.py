@@ -11,6 +11,7 @@ then is recorded, and the other chunks go on.
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +23,14 @@ from gpuzarr.engines.failures import FILL, chunk_failure, step_failure
 from gpuzarr.engines.memory import CHECKED_NBYTES, available_nbytes
 from gpuzarr.engines.step_error import StepError
 from gpuzarr.errors import GpuzarrError, MemoryLimitError
+from gpuzarr.plan.ranges import changes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
+    from gpuzarr.engines.cpu.crew import Work
     from gpuzarr.engines.cpu.decoder import ChunkDecoder
     from gpuzarr.engines.engine import Output
     from gpuzarr.errors import ChunkFailure
@@ -43,6 +46,10 @@ beside what a thread waits in the end for another one."""
 
 RUN_NBYTES = 1 << 18
 """Decoded bytes of small chunks that are done together: they stay in a core's own cache."""
+
+RUNS, LEAST_RUN = 4, 32
+"""Small objects of a batch are read in so many runs, if they are of so many objects each, that some
+are decoded while others are read."""
 
 
 class BatchTask:
@@ -89,65 +96,82 @@ class BatchTask:
         """Bytes of all its chunks."""
         alike = self._decoders[0] is self._decoders[-1] and len(set(map(id, self._decoders))) == 1
         self._together = 1
-        if alike and self._decoders[0].runs and len(shapes) > 1:
+        if alike and self._decoders[0].takes_many and len(shapes) > 1:
             self._together = max(1, RUN_NBYTES // max(1, self._nbytes[0]))
+        self.in_two = self._requested.whole and self._together > 1
+        """Whether pieces of work fetch chunks, and return what does the rest: for small objects."""
 
-    def works(self) -> list[Callable[[], None]]:
+    def works(self) -> list[Work]:
         """The pieces of work, which may run in any order and at once."""
         count = len(self._nbytes)
+        if self.in_two:
+            step = min(self._together, max(LEAST_RUN, -(-count // RUNS)))
+            begins = range(0, count, step)
+            return [partial(self._begin, begin, min(begin + step, count)) for begin in begins]
         if self.decoded_nbytes <= WORK_NBYTES:
             return [partial(self._run, 0, count)]
-        done = np.cumsum(self._batch.chunks.decoded_nbytes)
-        begins = np.zeros(count, np.bool_)
-        begins[1:] = (done // WORK_NBYTES)[:-1] != np.append(0, (done // WORK_NBYTES)[:-2])
+        number = np.cumsum(self._batch.chunks.decoded_nbytes) // WORK_NBYTES
         # A request is read once, by one thread.
-        begins[1:] &= self._batch.request[1:] != self._batch.request[:-1]
-        edges = [0, *np.flatnonzero(begins).tolist(), count]
-        return [
-            partial(self._run, begin, end)
-            for begin, end in zip(edges[:-1], edges[1:], strict=True)
-            if end > begin
-        ]
+        cuts = changes(np.append(0, number[:-1])) & changes(self._batch.request)
+        edges = [0, *(np.flatnonzero(cuts[1:]) + 1).tolist(), count]
+        return [partial(self._run, begin, end) for begin, end in pairwise(edges)]
 
     def _run(self, begin: int, end: int) -> None:
         """Do some chunks; every failure of a chunk is recorded, none is raised."""
         with EncodedMemory() as memory:
-            fetcher = Fetcher(self._requested, memory)
-            row = begin
-            while row < end and not self._stopped():
-                done = 0
-                if self._together > 1:
-                    done = self._run_together(row, min(end, row + self._together), fetcher)
-                if not done:
-                    self._run_chunk(row, fetcher)
-                row += done or 1
+            self._go_on(begin, end, Fetcher(self._requested, memory))
 
-    def _run_together(self, row: int, stop: int, fetcher: Fetcher) -> int:
-        """Do some chunks from `row` on in one go; gives how many, 0 where that does not work."""
-        run = fetcher.run(row, stop, self._stopped)
-        if run is None:
-            return 0
-        stop = row + len(run.start)
+    def _go_on(self, row: int, end: int, fetcher: Fetcher) -> None:
+        while row < end and not self._stopped():
+            encoded: list[memoryview] = []
+            if self._together > 1:
+                stop = min(end, row + self._together)
+                encoded = fetcher.run(row, stop, self._stopped)
+            if encoded:
+                self._write_together(row, encoded)
+            else:
+                self._run_chunk(row, fetcher.chunk)
+            row += len(encoded) or 1
+
+    def _begin(self, begin: int, end: int) -> Work | None:
+        """Fetch some chunks, and give what does the rest."""
+        if self._stopped():
+            return None
+        memory = EncodedMemory()
+        fetcher = Fetcher(self._requested, memory)
+        encoded = fetcher.run(begin, end, self._stopped)
+
+        def finish() -> None:
+            with memory:
+                if encoded and not self._stopped():
+                    self._write_together(begin, encoded)
+                # Where something is missing, or fails.
+                self._go_on(begin + len(encoded), end, fetcher)
+
+        return finish
+
+    def _write_together(self, row: int, encoded: list[memoryview]) -> None:
+        """Decode some chunks from `row` on in one go, and write them."""
+        stop = row + len(encoded)
         writers = self._writers
         place = writers[0].places(row, stop) if len(writers) == 1 else None
         try:
-            values = self._decoders[row].decode_run(*run, place)
+            values = self._decoders[row].decode_many(encoded, place)
             if place is None:
                 for writer in writers:
                     writer.write_run(row, stop, values)
         except (StepError, ValueError, MemoryError):
             # Chunk by chunk, so that what is wrong is told of the chunk that has it.
-            for one in range(row, stop):
-                self._run_chunk(one, fetcher)
-        return stop - row
+            for one, data in enumerate(encoded, row):
+                self._run_chunk(one, partial(_given, data))
 
-    def _run_chunk(self, row: int, fetcher: Fetcher) -> None:
+    def _run_chunk(self, row: int, fetch: Callable[[int], memoryview | None]) -> None:
         """Do one chunk."""
         step = "fetch"
         writers = self._writers
         place = writers[0].place(row) if len(writers) == 1 else None
         try:
-            data = fetcher.chunk(row)
+            data = fetch(row)
             if data is None:
                 self._missing.append(1)
                 step = FILL
@@ -181,6 +205,12 @@ class BatchTask:
 
     def _fail(self, row: int, step: str, cause: Exception) -> None:
         self._failures.append(chunk_failure(self._batch, row, step, cause))
+
+
+def _given(data: memoryview, row: int) -> memoryview:
+    """Encoded bytes that are there already."""
+    del row
+    return data
 
 
 def _decoders(

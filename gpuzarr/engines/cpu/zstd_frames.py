@@ -4,24 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
-import numpy as np
-
 from gpuzarr.engines.step_error import DamageError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from collections.abc import Sequence
 
 MAGIC = 0xFD2FB528
 SKIPPABLE_MAGIC = 0x184D2A50
 RLE_BLOCK = 1
 RESERVED_BLOCK = 3
 CHECKSUM_NBYTES = 4
-LEAST_FRAME = 14
-"""Frames below this many bytes are not looked at together: their heads would reach into others."""
-HEAD = np.arange(LEAST_FRAME)
-BYTE_WEIGHTS = np.array([1, 1 << 8, 1 << 16])
-MOST_BLOCKS = 4
-"""Blocks of a frame that are looked at together: 512 KiB of content."""
 
 
 def content_size(encoded: memoryview) -> int | None:
@@ -48,55 +40,32 @@ def is_one_frame(encoded: memoryview, nbytes: int) -> bool:
         return False
 
 
-def are_frames(
-    encoded: memoryview, start: NDArray[np.int64], sizes: NDArray[np.int64], nbytes: int
-) -> bool:
-    """Whether many ranges are each exactly one frame that says `nbytes` of content.
+def are_alike(frames: Sequence[memoryview], nbytes: int) -> bool:
+    """Whether all are exactly one frame of one block that says `nbytes` of content.
 
-    Only for frames with headers of one form and few blocks, as one writer makes them of chunks of
-    one size; False for others.
-
-    Args:
-        encoded: what the ranges lie in.
-        start: (n,) first byte of each range.
-        sizes: (n,) bytes of each range.
-        nbytes: the content of each frame.
+    Only for frames with the same header, as one writer makes them of chunks of one size; False for
+    others.
     """
-    data = np.frombuffer(encoded, np.uint8)
-    if int(sizes.min()) < LEAST_FRAME:
+    first = frames[0]
+    if not is_one_frame(first, nbytes):
         return False
-    head = data[start[:, None] + HEAD]
-    if bool((head[:, :5] != head[0, :5]).any()):
-        return False
-    magic = int(head[0, :4].view("<u4")[0])
-    descriptor = int(head[0, 4])
-    single_segment = descriptor >> 5 & 1
-    size_nbytes = (single_segment, 2, 4, 8)[descriptor >> 6]
-    if magic != MAGIC or descriptor & 3 or not size_nbytes:
-        return False
-    place = 6 - single_segment
-    content = np.zeros((len(start), 8), np.uint8)
-    content[:, :size_nbytes] = head[:, place : place + size_nbytes]
-    due = nbytes - 256 if size_nbytes == 2 else nbytes  # noqa: PLR2004  see `_walk_frame`
-    if bool((content.view("<i8") != due).any()):
-        return False
-    block = start + place + size_nbytes
-    end = start + sizes - (CHECKSUM_NBYTES if descriptor & 4 else 0)
-    last = np.zeros(len(start), np.bool_)
-    for _ in range(MOST_BLOCKS):
-        where = np.minimum(block[:, None] + HEAD[:3], len(data) - 1)
-        header = data[where] @ BYTE_WEIGHTS
-        kind = header >> 1 & 3
-        if bool((kind == RESERVED_BLOCK).any()):
+    descriptor = first[4]
+    size = 6 - (descriptor >> 5 & 1) + (descriptor >> 5 & 1, 2, 4, 8)[descriptor >> 6]
+    header, block_end = first[:size], size + 3
+    rest = block_end + (CHECKSUM_NBYTES if descriptor & 4 else 0)
+    from_bytes = int.from_bytes
+    for frame in frames:
+        block = from_bytes(frame[size:block_end], "little")
+        kind = block >> 1 & 3
+        stored = 1 if kind == RLE_BLOCK else block >> 3
+        if (
+            not block & 1
+            or kind == RESERVED_BLOCK
+            or stored + rest != len(frame)
+            or frame[:size] != header
+        ):
             return False
-        stored = np.where(kind == RLE_BLOCK, 1, header >> 3)
-        block = np.where(last, block, block + 3 + stored)
-        last |= (header & 1).astype(np.bool_)
-        if bool(last.all()):
-            return bool((block == end).all())
-        if bool((block[~last] + 3 > end[~last]).any()):
-            return False
-    return False
+    return not descriptor & 3
 
 
 def _walk_frame(encoded: memoryview, place: int) -> tuple[int, int | None]:

@@ -107,9 +107,12 @@ def test_an_error_in_a_thread_of_a_crew_is_raised(*, caller_works: bool) -> None
     def fail() -> None:
         raise LookupError
 
-    with pytest.raises(LookupError):
+    def run() -> None:
         crew.add([fail] * 4, 2, caller_works=caller_works)
         crew.finish()
+
+    with pytest.raises(LookupError):
+        run()
     crew.abort()
 
 
