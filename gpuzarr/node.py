@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import difflib
 import logging
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("gpuzarr.group")
 
 Kind = Literal["array", "group"]
+
+REMEMBERED_NBYTES = 1 << 14
+"""Documents up to this size are parsed once, however many nodes have them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +102,7 @@ def load_attributes(
 ) -> Mapping[str, Any]:
     """User attributes: those in the metadata, or those of v2's `.zattrs`."""
     if metadata.attributes is not None:
-        return metadata.attributes
+        return deepcopy(metadata.attributes)  # nodes with equal documents share what was parsed
     document = _document(store, join(path, ".zattrs"))
     return {} if document is None else document
 
@@ -130,12 +135,20 @@ def child_names(store: Store, path: str) -> list[str]:
 
 
 def _load_v3(store: Store, path: str) -> ArrayMetadata | GroupMetadata | None:
-    document = _document(store, join(path, "zarr.json"))
-    if document is None:
+    key = join(path, "zarr.json")
+    blob = store.read(key, allocate=at_most(CONSOLIDATED_NBYTES, key))
+    if blob is None:
         return None
-    if v3.node_type(document) == "array":
-        return v3.parse_array(document)
-    return v3.parse_group(document)
+    parse = _parse_small_v3 if len(blob.data) <= REMEMBERED_NBYTES else _parse_v3
+    return parse(bytes(blob.data), key)
+
+
+def _parse_v3(data: bytes, key: str) -> ArrayMetadata | GroupMetadata:
+    return v3.parse_node(parse_json(data, key))
+
+
+_parse_small_v3 = lru_cache(maxsize=256)(_parse_v3)
+"""The same, remembered: arrays are opened again and again, and many have the same metadata."""
 
 
 def _load_v2(

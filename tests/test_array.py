@@ -370,3 +370,13 @@ def test_a_cancelled_read_stops_and_the_array_stays_of_use(threads: int) -> None
     assert asyncio.run(main())  # it also waits for the thread that reads
     assert len(store.taken()) < 32
     assert_result(array[63], big[63])
+
+
+def test_nodes_with_equal_documents_do_not_share_attributes() -> None:
+    document = v3_metadata((4,), (2,)) | {"attributes": {"units": ["K"]}}
+    store = {"zarr.json": encoded(document)}
+    one, other = gpuzarr.open_array(store), gpuzarr.open_array(store)
+    one.attributes["units"].append("changed")
+    assert other.attributes == {"units": ["K"]}
+    assert gpuzarr.open_array(store).attributes == {"units": ["K"]}
+    assert one.attributes == {"units": ["K", "changed"]}, "read once"

@@ -86,7 +86,7 @@ def _checked(engine: Engine, program: DecodeProgram) -> Engine:
 
 def _automatic(wishes: Wishes, program: DecodeProgram, dtype: np.dtype[Any]) -> Engine:
     """CUDA where it can be used and its arrays can have the dtype, else the CPU."""
-    if not availability.missing():
+    if availability.may_have_driver() and not availability.missing():
         try:
             device = availability.open_device(None)
             if device.holds(dtype):

@@ -57,8 +57,7 @@ class LocalStore(Store):
             root: the directory; relative ones are taken from the working directory of now.
             follow_symlinks: also read through symbolic links that leave the root.
         """
-        self.root = Path(os.path.abspath(root))  # noqa: PTH100 -- also tidies "a/../b"
-        self.name = str(self.root)
+        self.name = os.path.abspath(root)  # noqa: PTH100 -- also tidies "a/../b"
         self.follow_symlinks = follow_symlinks
         self._top = os.path.join(os.path.realpath(self.name), "")  # noqa: PTH118 -- ends in "/"
         # Folder key to "path/" of a folder that is known to be allowed. Single dict operations are
@@ -66,6 +65,11 @@ class LocalStore(Store):
         self._folders = {"": self._top}
         self._flags = _OPEN if follow_symlinks else _OPEN | _NOFOLLOW
         self._look_first = not (follow_symlinks or _NOFOLLOW)
+
+    @property
+    def root(self) -> Path:
+        """The directory."""
+        return Path(self.name)
 
     def __repr__(self) -> str:
         more = ", follow_symlinks=True" if self.follow_symlinks else ""

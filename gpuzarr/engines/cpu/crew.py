@@ -28,7 +28,7 @@ PATIENCE_S = 1e-3
 
 
 class Crew:
-    """Runs pieces of work, in their order, in several threads at once."""
+    """Runs pieces of work in several threads at once."""
 
     def __init__(self) -> None:
         """Start with nobody but the caller."""
@@ -121,7 +121,8 @@ class Crew:
             return
         self._dismiss()
         while len(self._helpers) < wanted:
-            self._helpers.add(shared_pool().submit(self._help))
+            from_end = (len(self._helpers) + self._caller_works) % 2 == 1
+            self._helpers.add(shared_pool().submit(self._help, from_end))
 
     def _dismiss(self) -> None:
         """Forget helpers that have gone; raises what went wrong in them."""
@@ -131,18 +132,23 @@ class Crew:
             if not helper.cancelled():
                 helper.result()
 
-    def _help(self) -> None:
+    def _help(self, from_end: bool) -> None:  # noqa: FBT001  only `_call_helpers` calls it
         try:
-            self._work(0)
+            self._work(0, from_end=from_end)
         finally:
             self._is_low.set()
 
-    def _work(self, most: int) -> None:
-        """Work until at most so many pieces wait to be begun."""
+    def _work(self, most: int, *, from_end: bool = False) -> None:
+        """Work until at most so many pieces wait to be begun.
+
+        Every other thread begins at the end of the queue: neighbours write to the same pages of the
+        output, and two threads that touch a fresh page at the same time both clear it.
+        """
         queue, ready, tokens = self._queue, self._ready, self._tokens
+        begin = queue.pop if from_end else queue.popleft
         while ready or len(queue) > most:
             if ready and (len(ready) >= READY or len(queue) <= most or not tokens):
-                self._do(ready)
+                self._do(ready.popleft)
                 continue
             try:
                 token = tokens.pop()
@@ -152,15 +158,15 @@ class Crew:
                     self._arrived.wait(PATIENCE_S)
                 continue
             try:
-                self._do(queue)
+                self._do(begin)
             finally:
                 tokens.append(token)
                 self._arrived.set()
 
-    def _do(self, queue: deque[Work]) -> None:
+    def _do(self, take: Callable[[], Work]) -> None:
         """Do one piece, unless another thread was faster."""
         try:
-            work = queue.popleft()
+            work = take()
         except IndexError:
             return
         more = work()

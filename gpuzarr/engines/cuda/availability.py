@@ -12,7 +12,6 @@ import sys
 import threading
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpuzarr.engines.cuda.device import used_after_fork
@@ -30,10 +29,15 @@ _devices: dict[int, Device] = {}
 _forked_from: list[int] = []
 
 
+def may_have_driver() -> bool:
+    """Whether there is, or may be, an NVIDIA driver; asked at every opening, so cheap."""
+    return sys.platform != "linux" or any(map(os.path.exists, DRIVER_FILES))
+
+
 def missing() -> tuple[str, ...]:
     """Every reason why CUDA cannot be used here; () where nothing speaks against it."""
     reasons: list[str] = []
-    if sys.platform == "linux" and not any(Path(file).exists() for file in DRIVER_FILES):
+    if not may_have_driver():
         reasons.append("there is no NVIDIA driver on this machine")
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in {"", "-1"}:
         reasons.append("CUDA_VISIBLE_DEVICES hides every GPU")
