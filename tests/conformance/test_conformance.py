@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import gpuzarr
+from gpuzarr import few
 
 from .case import ROWS, Case, assert_equal
 from .corpus import Corpus, case_ids, describe, must_not_skip, unavailable
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 SELECTIONS_A_CASE = 4
+MOST_FEW = 128
 Selection = tuple[Any, ...]
 
 
@@ -65,8 +67,8 @@ def index(expected: np.ndarray[Any, Any], key: Selection) -> np.ndarray[Any, Any
 
 
 @pytest.mark.parametrize("case_id", [one for one in case_ids() if describe(one).demand != "refuse"])
-def test_reads_as_written(corpus: Corpus, case_id: str) -> None:
-    """Shape, data type, every value, and a few selections."""
+def test_reads_as_written(corpus: Corpus, case_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shape, data type, every value, and a few selections; again as a few chunks are read."""
     case = take(corpus, case_id)
     expected = case.expected()
     if case.demand == "optional":
@@ -81,13 +83,15 @@ def test_reads_as_written(corpus: Corpus, case_id: str) -> None:
     if case.selection is not None:
         assert_equal(expected, array[case.selection])
         return
-    assert_equal(expected, array[...])
-    for key in random_selections(expected.shape, zlib.crc32(case_id.encode())):
-        try:
-            assert_equal(index(expected, key), array[key])
-        except AssertionError as error:
-            message = f"selection {key}: {error}"
-            raise AssertionError(message) from error
+    for most in (0, MOST_FEW):
+        monkeypatch.setattr(few, "MOST_CHUNKS", most)
+        assert_equal(expected, array[...])
+        for key in random_selections(expected.shape, zlib.crc32(case_id.encode())):
+            try:
+                assert_equal(index(expected, key), array[key])
+            except AssertionError as error:
+                message = f"selection {key}, at most {most} chunks are few: {error}"
+                raise AssertionError(message) from error
 
 
 @pytest.mark.parametrize("case_id", [one for one in case_ids() if describe(one).demand == "refuse"])

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 TOGETHER_NBYTES = 1 << 14
 """Chunks up to this size are decoded together."""
+MUCH_COUNT = 64
+"""Such chunks that are worth another thread."""
 READ_NBYTES = 1 << 21
 """Decoded bytes up to which all is fetched before anything is decoded."""
 
@@ -48,7 +50,6 @@ class CpuFewReader:
         self._program = program
         self._nbytes = nbytes
         self._threads = threads
-        self._straight = program.layout.c_order
 
     def read(
         self,
@@ -63,6 +64,8 @@ class CpuFewReader:
                 _fill(output, place)
             count = sum(len(request.chunks) for request in requests)
             much = is_much(self._program, count, count * self._nbytes)
+            if self._nbytes <= TOGETHER_NBYTES:
+                much = count >= MUCH_COUNT
             if much and self._threads > 1 and count > 1:
                 return self._read_in_threads(store, requests, output)
             return self._read_some(store, requests, output)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 
 import gpuzarr
 from gpuzarr.engines.cpu import crew, engine, session, task
-from gpuzarr.engines.cpu.crew import Crew
 from gpuzarr.engines.pool import shared_pool
 from tests.arrays import plain_store
 from tests.stored import compress
@@ -18,7 +16,6 @@ from tests.stored import compress
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
-LIMIT_S = 30.0
 LEAST_NBYTES = 1 << 19
 PLAIN_FACTOR = session.PLAIN_FACTOR
 
@@ -72,79 +69,6 @@ def test_a_single_chunk_stays_in_the_callers_thread(taken: list[None]) -> None:
     array = gpuzarr.open_array(plain_store(values, values.shape), threads=2)
     np.testing.assert_array_equal(array[...], values)
     assert not taken
-
-
-@pytest.mark.parametrize("caller_works", [True, False])
-@pytest.mark.parametrize("at_once", [1, 2])
-def test_a_crew_does_everything_once(at_once: int, *, caller_works: bool) -> None:
-    crew = Crew()
-    done: list[int] = []
-    for batch in range(50):
-        works = [lambda number=10 * batch + i: done.append(number) for i in range(10)]
-        crew.add(works, at_once, caller_works=caller_works)
-    crew.finish()
-    assert sorted(done) == list(range(500))
-    if at_once == 1:
-        assert done == list(range(500))
-
-
-def test_no_more_batches_wait_than_one() -> None:
-    crew = Crew()
-    running = threading.Event()
-    done: list[int] = []
-    for batch in range(20):
-        crew.add([lambda number=batch: done.append(number)], 1)
-        assert len(done) >= batch
-    crew.finish()
-    assert not running.is_set()
-    assert len(done) == 20
-
-
-@pytest.mark.parametrize("caller_works", [True, False])
-def test_an_error_in_a_thread_of_a_crew_is_raised(*, caller_works: bool) -> None:
-    crew = Crew()
-
-    def fail() -> None:
-        raise LookupError
-
-    def run() -> None:
-        crew.add([fail] * 4, 2, caller_works=caller_works)
-        crew.finish()
-
-    with pytest.raises(LookupError):
-        run()
-    crew.abort()
-
-
-def test_a_crew_that_is_given_up_drops_what_waits() -> None:
-    crew = Crew()
-    begun, go = threading.Event(), threading.Event()
-    done: list[None] = []
-
-    def wait() -> None:
-        begun.set()
-        assert go.wait(LIMIT_S)
-
-    crew.add([wait, *[lambda: done.append(None)] * 9], 2, caller_works=False)
-    assert begun.wait(LIMIT_S)
-    stopper = threading.Thread(target=crew.abort)
-    crew._queue.clear()  # noqa: SLF001  so that the second helper has nothing left either
-    go.set()
-    stopper.start()
-    stopper.join(LIMIT_S)
-    assert not stopper.is_alive()
-
-
-def test_a_crew_in_a_thread_of_the_pool_waits_for_nobody() -> None:
-    def read() -> int:
-        crew = Crew()
-        done: list[None] = []
-        for _ in range(5):
-            crew.add([lambda: done.append(None)] * 3, 8, caller_works=False)
-        crew.finish()
-        return len(done)
-
-    assert list(shared_pool().map(lambda _: read(), range(16), timeout=LIMIT_S)) == [15] * 16
 
 
 def test_work_is_cut_where_requests_end(monkeypatch: pytest.MonkeyPatch) -> None:
