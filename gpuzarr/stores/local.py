@@ -134,7 +134,7 @@ class LocalStore(Store):
                 store=self.name,
                 key=key,
             )
-        return Blob(memory, (status.st_mtime_ns, size))
+        return Blob(memory, (status.st_mtime_ns, size), size)
 
     def read_row(  # noqa: C901  every reason to leave it to `read`
         self, wanted: Iterable[Wanted], memory: Memory, stopped: Callable[[], bool]

@@ -44,6 +44,8 @@ class Blob(NamedTuple):
     """The bytes asked for, exactly; one-dimensional, format "B"."""
     validator: Hashable = None
     """Changes whenever the object changes (an etag; modification time and size); None: unknown."""
+    size: int | None = None
+    """Bytes of the whole object, where the store knows it without asking."""
 
 
 class Memory(Protocol):

@@ -117,7 +117,7 @@ class CpuEngine:
         nbytes = program.decoded_nbytes(shape)
         if self.memory_limit is not None or program.layout.dtype.hasobject or nbytes > FEW_NBYTES:
             return None
-        return CpuFewReader(decoder_for(program, shape), program, nbytes, self.threads)
+        return CpuFewReader(decoder_for(program, shape), program, shape, self.threads)
 
 
 @lru_cache(maxsize=256)

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 TOGETHER_NBYTES = 1 << 14
 """Chunks up to this size are decoded together."""
+BOX_NBYTES = 1 << 16
+"""Chunks from this size on, stored as they are, of which only what is needed is read."""
 MUCH_COUNT = 64
 """Such chunks that are worth another thread."""
 READ_NBYTES = 1 << 21
@@ -43,13 +45,20 @@ class CpuFewReader:
     """See `gpuzarr.engines.engine.FewReader`."""
 
     def __init__(
-        self, decoder: ChunkDecoder, program: DecodeProgram, nbytes: int, threads: int
+        self, decoder: ChunkDecoder, program: DecodeProgram, shape: Sequence[int], threads: int
     ) -> None:
         """Take what chunks of one program and shape are decoded with."""
         self._decoder = decoder
         self._program = program
-        self._nbytes = nbytes
+        self._nbytes = program.decoded_nbytes(shape)
         self._threads = threads
+        self._in_boxes = not program.steps and self._nbytes >= BOX_NBYTES
+        stride = program.layout.dtype.itemsize
+        strides = [0] * len(shape)
+        for axis in reversed(program.layout.axes):
+            strides[axis] = stride
+            stride *= shape[axis]
+        self._strides = tuple(strides)
 
     def read(
         self,
@@ -96,6 +105,11 @@ class CpuFewReader:
 
     def _read_some(self, store: Store, requests: Sequence[FewRequest], output: Output) -> bool:
         with EncodedMemory() as memory:
+            if self._in_boxes and requests[0].nbytes == WHOLE and row_reader(store) is not None:
+                for request in requests:
+                    memory.clear()
+                    self._read_box(store, request, output, memory)
+                return True
             nbytes = sum(len(request.chunks) for request in requests) * self._nbytes
             if nbytes <= READ_NBYTES:
                 return self._read_together(store, requests, output, memory)
@@ -108,6 +122,31 @@ class CpuFewReader:
                 for chunk in request.chunks:
                     self._write(_part(data, chunk), chunk, output)
         return True
+
+    def _read_box(
+        self, store: Store, request: FewRequest, output: Output, memory: EncodedMemory
+    ) -> None:
+        """Read a chunk that is stored as it is, from the first place that is needed to the last.
+
+        Raises:
+            GpuzarrError: the storage failed, or the object has another size than a chunk.
+        """
+        (chunk,) = request.chunks
+        dtype, strides = self._program.layout.dtype, self._strides
+        shape = [part.stop - part.start for part in chunk.take]
+        begin = sum(part.start * stride for part, stride in zip(chunk.take, strides, strict=True))
+        reach = sum((count - 1) * stride for count, stride in zip(shape, strides, strict=True))
+        blob = store.read(request.key, begin, reach + dtype.itemsize, memory.allocate)
+        if blob is None:
+            _fill(output, chunk.put)
+            return
+        if blob.size != self._nbytes:
+            raise ChunkError("the object has another size than a chunk")
+        values: NDArray[Any] = np.ndarray(shape, dtype, blob.data, 0, strides)
+        conversion = output.conversion
+        if not conversion.identity:
+            values = convert(values, conversion)
+        put(view(output.array, chunk.put), values)
 
     def _read_together(
         self, store: Store, requests: Sequence[FewRequest], output: Output, memory: EncodedMemory
