@@ -21,6 +21,7 @@ from gpuzarr.plan.grid import RegularAxis
 from gpuzarr.plan.keys import chunk_key
 from gpuzarr.plan.ranges import WHOLE
 from gpuzarr.plan.selection import Span
+from gpuzarr.stores.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -64,7 +65,7 @@ def read_few(source: ArraySource, selection: Selection, output: Output) -> bool:
     if axes is None or any(log.isEnabledFor(logging.INFO) for log in logs):
         return False
     try:
-        requests, missing = few.plan(axes)
+        requests, missing = few.plan(source, axes)
     except GpuzarrError:
         return False
     return few.reader.read(source.store, requests, missing, output)
@@ -81,8 +82,7 @@ class FewChunks:
             reader: the engine's.
             sizes: the shape of its chunks.
         """
-        self.reader = reader
-        self._source = source
+        self.reader = reader  # and not the source, which holds this
         self._sizes = sizes
         limits = source.engine.limits_for(source.codecs.program)
         self._gap = limits.gap_nbytes
@@ -102,6 +102,8 @@ class FewChunks:
         nested = codecs.shard is not None and codecs.shard.inner is not None
         if not isinstance(engine, DecodesFew) or nested or codecs.object_steps:
             return None
+        if getattr(type(source.store), "start_reads", None) is not Store.start_reads:
+            return None  # a store with latency wants all its reads at once
         sizes = tuple(axis.size for axis in source.chunks if isinstance(axis, RegularAxis))
         regular = all(isinstance(axis, RegularAxis) for axis in source.objects)
         if not regular or len(sizes) != len(source.chunks):
@@ -134,13 +136,14 @@ class FewChunks:
             axes.append(pieces)
         return axes if count <= MOST_CHUNKS else None
 
-    def plan(self, axes: Sequence[Sequence[Piece]]) -> tuple[list[FewRequest], list[Place]]:
+    def plan(
+        self, source: ArraySource, axes: Sequence[Sequence[Piece]]
+    ) -> tuple[list[FewRequest], list[Place]]:
         """Requests, and where the places of chunks are that are known not to be stored.
 
         Raises:
             GpuzarrError: a shard's index is damaged, or cannot be read.
         """
-        source = self._source
         encoding, path = source.metadata.chunk_key_encoding, source.path
         requests: list[FewRequest] = []
         missing: list[Place] = []

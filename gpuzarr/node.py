@@ -12,12 +12,12 @@ import difflib
 import logging
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 from gpuzarr.errors import GpuzarrError, NotFoundError
 from gpuzarr.metadata import consolidated, model, v2, v3
+from gpuzarr.metadata.data_types import NUMPY_TYPES
 from gpuzarr.metadata.document import CONSOLIDATED_NBYTES, parse_json
 from gpuzarr.stores.store import WHOLE, at_most, check_key
 
@@ -32,7 +32,9 @@ log = logging.getLogger("gpuzarr.group")
 Kind = Literal["array", "group"]
 
 REMEMBERED_NBYTES = 1 << 14
-"""Documents up to this size are parsed once, however many nodes have them."""
+"""Documents up to this size are parsed once, however many nodes have them..."""
+MOST_REMEMBERED = 256
+"""... while there are no more of them than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,16 +141,25 @@ def _load_v3(store: Store, path: str) -> ArrayMetadata | GroupMetadata | None:
     blob = store.read(key, allocate=at_most(CONSOLIDATED_NBYTES, key))
     if blob is None:
         return None
-    parse = _parse_small_v3 if len(blob.data) <= REMEMBERED_NBYTES else _parse_v3
-    return parse(bytes(blob.data), key)
+    data = bytes(blob.data)
+    known = _remembered.get(data)
+    if known is not None:
+        return known
+    node = v3.parse_node(parse_json(data, key))
+    # Not where another package says what the data type is: it may say something else later.
+    if (
+        isinstance(node, model.ArrayMetadata)
+        and len(data) <= REMEMBERED_NBYTES
+        and node.data_type.name in NUMPY_TYPES
+    ):
+        if len(_remembered) >= MOST_REMEMBERED:
+            _remembered.clear()
+        _remembered[data] = node
+    return node
 
 
-def _parse_v3(data: bytes, key: str) -> ArrayMetadata | GroupMetadata:
-    return v3.parse_node(parse_json(data, key))
-
-
-_parse_small_v3 = lru_cache(maxsize=256)(_parse_v3)
-"""The same, remembered: arrays are opened again and again, and many have the same metadata."""
+_remembered: dict[bytes, ArrayMetadata] = {}
+"""Arrays are opened again and again, and many have the same metadata."""
 
 
 def _load_v2(

@@ -165,7 +165,7 @@ class LocalStore(Store):
                 ends.append(memory.used)
                 if stopped():
                     break
-        except (OSError, ValueError):  # `read` tells what it is
+        except (OSError, ValueError, MemoryError):  # `read` tells what it is
             pass
         finally:
             if descriptor >= 0:

@@ -38,7 +38,9 @@ def put(target: NDArray[Any], part: NDArray[Any]) -> None:
     does not hand the interpreter's lock to other threads and wait for it again.
     """
     dtype = target.dtype
-    if (
+    if type(target) is not np.ndarray:  # masked arrays and their like assign in their own way
+        target[...] = part
+    elif (
         part.ndim > 1
         and part.dtype == dtype
         and part.strides[-1] == target.strides[-1] == dtype.itemsize

@@ -25,6 +25,8 @@ READY = 2
 
 PATIENCE_S = 1e-3
 """How long a thread waits for what others have begun before it looks again."""
+LOOK_AGAIN_S = 0.05
+"""How long a caller that does not work waits before it looks whether its helpers still do."""
 
 
 class Crew:
@@ -84,7 +86,7 @@ class Crew:
         while len(self._queue) > self._low:
             self._is_low.clear()
             if len(self._queue) > self._low:
-                self._is_low.wait()
+                self._is_low.wait(LOOK_AGAIN_S)
             self._call_helpers()
 
     def finish(self) -> None:
@@ -98,9 +100,8 @@ class Crew:
                 self._work(0)
             else:
                 self._call_helpers()
-            for helper in self._helpers:  # those that no thread has begun need not come any more
-                if self._caller_works:
-                    helper.cancel()
+            if self._caller_works:  # helpers that no thread has begun need not come any more
+                self._helpers = {helper for helper in self._helpers if not helper.cancel()}
             wait(self._helpers)
             self._dismiss()
 
@@ -108,9 +109,7 @@ class Crew:
         """Drop what waits, and return when nothing runs any more."""
         self._queue.clear()
         self._ready.clear()
-        for helper in self._helpers:
-            helper.cancel()
-        wait(self._helpers)
+        wait([helper for helper in self._helpers if not helper.cancel()])
         self._helpers.clear()
 
     def _call_helpers(self) -> None:
@@ -129,8 +128,7 @@ class Crew:
         gone = {helper for helper in self._helpers if helper.done()}
         self._helpers -= gone
         for helper in gone:
-            if not helper.cancelled():
-                helper.result()
+            helper.result()
 
     def _help(self, from_end: bool) -> None:  # noqa: FBT001  only `_call_helpers` calls it
         try:

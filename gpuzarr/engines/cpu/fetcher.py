@@ -24,6 +24,8 @@ KEPT_NBYTES = 1 << 22
 """Memory for encoded bytes up to this size is kept from one piece of work to the next."""
 FIRST_NBYTES = 1 << 18
 """Memory that a piece of work begins with."""
+MOST_HELD_NBYTES = 1 << 22
+"""Encoded bytes of small chunks that are held at a time, whatever size their objects have."""
 
 _kept: deque[NDArray[np.uint8]] = deque(maxlen=2 * cpu_count())
 """Memory that nobody uses. Taking and giving back are atomic, so there is no lock."""
@@ -172,25 +174,25 @@ class Fetcher:
         if request[row] == self._held and self._data is None:
             return []
         memory.clear()
-        ends = [0]
+        encoded: list[memoryview] = []
         if requested.read_row is not None:
             keys = (requested.requests.keys[number] for number in request[row:stop])
             wanted = ((key, 0, WHOLE, None) for key in keys)
-            ends += requested.read_row(wanted, memory, stopped)
-        for one in range(row + len(ends) - 1, stop):  # what is left
-            if one > row and stopped():
+            ends = requested.read_row(
+                wanted, memory, lambda: memory.used > MOST_HELD_NBYTES or stopped()
+            )
+            everything = memory.all()
+            encoded = [everything[begin:end] for begin, end in pairwise([0, *ends])]
+        held = memory.used
+        for one in range(row + len(encoded), stop):  # what is left
+            if encoded and (held > MOST_HELD_NBYTES or stopped()):
                 break
             self._fetch(request[one], memory.allocate)
-            data = self._data
-            if data is None:
+            if self._data is None:
                 break
-            if memory.used != ends[-1] + len(data):  # memory of the store's own
-                memory.clear(ends[-1])
-                memory.allocate(len(data))[:] = data
-            ends.append(memory.used)
-        memory.clear(ends[-1])
-        data = memory.all()
-        return [data[begin:end] for begin, end in pairwise(ends)]
+            encoded.append(self._data)
+            held += len(self._data)
+        return encoded
 
     def _fetch(self, number: int, allocate: Callable[[int], memoryview]) -> None:
         """Read one request."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from gpuzarr.engines.conversion import convert
 from gpuzarr.engines.cpu.copying import put, view
 from gpuzarr.engines.cpu.crew import Crew
 from gpuzarr.engines.cpu.decoders import may_run_here
-from gpuzarr.engines.cpu.fetcher import EncodedMemory
+from gpuzarr.engines.cpu.fetcher import MOST_HELD_NBYTES, EncodedMemory
 from gpuzarr.engines.cpu.session import is_much
 from gpuzarr.engines.cpu.task import RUN_NBYTES
 from gpuzarr.engines.engine import FewRequest
@@ -22,7 +24,7 @@ from gpuzarr.plan.ranges import WHOLE
 from gpuzarr.stores.store import row_reader
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     from numpy.typing import NDArray
 
@@ -71,13 +73,15 @@ class CpuFewReader:
         try:
             for place in missing:
                 _fill(output, place)
+            if not requests:
+                return True
             count = sum(len(request.chunks) for request in requests)
             much = is_much(self._program, count, count * self._nbytes)
             if self._nbytes <= TOGETHER_NBYTES:
                 much = count >= MUCH_COUNT
             if much and self._threads > 1 and count > 1:
                 return self._read_in_threads(store, requests, output)
-            return self._read_some(store, requests, output)
+            return self._read_some(store, requests, output, _never)
         except (GpuzarrError, StepError, ValueError, MemoryError):
             return False
 
@@ -87,10 +91,11 @@ class CpuFewReader:
         parts = _split(requests, self._threads)
         crew = Crew()
         good: list[bool] = []
+        aborted = threading.Event()
 
         def read_part(part: Sequence[FewRequest]) -> None:
             try:
-                good.append(self._read_some(store, part, output))
+                good.append(self._read_some(store, part, output, aborted.is_set))
             except (GpuzarrError, StepError, ValueError, MemoryError):
                 return
 
@@ -99,22 +104,30 @@ class CpuFewReader:
             crew.add(works, self._threads, caller_works=may_run_here(self._program))
             crew.finish()
         except BaseException:
+            aborted.set()
             crew.abort()
             raise
         return len(good) == len(parts)
 
-    def _read_some(self, store: Store, requests: Sequence[FewRequest], output: Output) -> bool:
+    def _read_some(
+        self,
+        store: Store,
+        requests: Sequence[FewRequest],
+        output: Output,
+        stopped: Callable[[], bool],
+    ) -> bool:
+        boxes = self._in_boxes and requests[0].nbytes == WHOLE and row_reader(store) is not None
+        count = sum(len(request.chunks) for request in requests)
         with EncodedMemory() as memory:
-            if self._in_boxes and requests[0].nbytes == WHOLE and row_reader(store) is not None:
-                for request in requests:
-                    memory.clear()
-                    self._read_box(store, request, output, memory)
-                return True
-            nbytes = sum(len(request.chunks) for request in requests) * self._nbytes
-            if nbytes <= READ_NBYTES:
-                return self._read_together(store, requests, output, memory)
+            if not boxes and count * self._nbytes <= READ_NBYTES:
+                return self._read_together(store, requests, output, memory, stopped)
             for request in requests:
+                if stopped():
+                    return False
                 memory.clear()
+                if boxes:
+                    self._read_box(store, request, output, memory)
+                    continue
                 data = _fetch(store, request, memory)
                 if data is None:
                     _fill(output, request.chunks[0].put)
@@ -149,31 +162,37 @@ class CpuFewReader:
         put(view(output.array, chunk.put), values)
 
     def _read_together(
-        self, store: Store, requests: Sequence[FewRequest], output: Output, memory: EncodedMemory
+        self,
+        store: Store,
+        requests: Sequence[FewRequest],
+        output: Output,
+        memory: EncodedMemory,
+        stopped: Callable[[], bool],
     ) -> bool:
         """Fetch all first, then decode it together."""
-        encoded: list[memoryview] = []
-        found: list[FewChunk] = []
-        begin = 0
+
+        def enough() -> bool:
+            return stopped() or memory.used > MOST_HELD_NBYTES
+
+        fetched: list[memoryview | None] = []
         read_row = row_reader(store)
         if read_row is not None:
             wanted = ((r.key, r.offset, r.nbytes, r.validator) for r in requests)
-            ends = read_row(wanted, memory, _never)
-            memory_used = memory.all()
-            for request, end in zip(requests, ends, strict=False):
-                data = memory_used[begin:end]
-                begin = end
-                for chunk in request.chunks:
-                    encoded.append(_part(data, chunk))
-                    found.append(chunk)
-            requests = requests[len(ends) :]
-        for request in requests:
-            one = _fetch(store, request, memory)
-            if one is None:
+            ends = read_row(wanted, memory, enough)
+            everything = memory.all()
+            fetched += [everything[begin:end] for begin, end in pairwise([0, *ends])]
+        for request in requests[len(fetched) :]:
+            if enough():  # the objects are larger than such chunks can be
+                return False
+            fetched.append(_fetch(store, request, memory))
+        encoded: list[memoryview] = []
+        found: list[FewChunk] = []
+        for request, data in zip(requests, fetched, strict=True):
+            if data is None:
                 _fill(output, request.chunks[0].put)
                 continue
             for chunk in request.chunks:
-                encoded.append(_part(one, chunk))
+                encoded.append(_part(data, chunk))
                 found.append(chunk)
         if self._nbytes <= TOGETHER_NBYTES and len(found) > 1:
             self._write_together(encoded, found, output)
@@ -209,7 +228,12 @@ class CpuFewReader:
     def _is_memory(self, target: NDArray[Any]) -> bool:
         """Whether the place of a whole chunk is one run of memory, of the chunk's own form."""
         layout = self._program.layout
-        return layout.c_order and layout.dtype == target.dtype and target.flags.c_contiguous
+        return (
+            layout.c_order
+            and layout.dtype == target.dtype
+            and target.flags.c_contiguous
+            and type(target) is np.ndarray
+        )
 
 
 def _split(requests: Sequence[FewRequest], count: int) -> list[list[FewRequest]]:
