@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 KEPT_NBYTES = 1 << 22
 """Memory for encoded bytes up to this size is kept from one piece of work to the next."""
-FIRST_NBYTES = 1 << 18
+FIRST_NBYTES = 1 << 16
 """Memory that a piece of work begins with."""
 MOST_HELD_NBYTES = 1 << 22
 """Encoded bytes of small chunks that are held at a time, whatever size their objects have."""

@@ -107,7 +107,7 @@ class CpuFewReader:
             aborted.set()
             crew.abort()
             raise
-        return len(good) == len(parts)
+        return len(good) == len(parts) and all(good)
 
     def _read_some(
         self,

@@ -80,6 +80,7 @@ class PieceWriter:
             or layout.dtype != array.dtype
             or array.dtype.hasobject
             or not array.flags.c_contiguous
+            or type(array) is not np.ndarray  # masked arrays and their like assign in their own way
             or any(axis.step != 1 for axis in self._axes)
         ):
             return

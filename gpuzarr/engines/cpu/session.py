@@ -90,7 +90,7 @@ class CpuSession:
         )
         works = task.works()
         at_once = min(self._threads, self._at_once_in_limit(program, batch))
-        if not (self._crew.busy or is_much(program, len(batch.chunks), task.decoded_nbytes)):
+        if not (self._crew.has_helpers or is_much(program, len(batch.chunks), task.decoded_nbytes)):
             at_once = 1
         self._crew.add(works, at_once, caller_works=may_run_here(program), in_two=task.in_two)
 
