@@ -104,7 +104,7 @@ class PieceWriter:
         apart[1:] |= ~direct[:-1] | (begin[1:] != begin[:-1] + nbytes[:-1])
         edges = np.append(np.flatnonzero(apart), len(apart))
         after = np.searchsorted(edges, np.arange(len(apart)), side="right")
-        self._memory = memoryview(array.reshape(-1).view(np.uint8))
+        self._memory = array.reshape(-1).view(np.uint8).data
         self._place_begins = begin.tolist()
         self._place_ends = (begin + nbytes).tolist()
         # For each chunk the first one behind it that does not follow in memory; none: no place.
