@@ -75,7 +75,7 @@ CASES = (
         (slice(3, -3), slice(5, -5), slice(7, -7)),
     ),
     Case(
-        "unsharded, 4 MiB chunks: a batch each",
+        "unsharded, 4 MiB chunks",
         (6400, 6400, 2560),
         (128, 128, 64),
         None,
