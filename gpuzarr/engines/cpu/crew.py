@@ -46,11 +46,6 @@ class Crew:
         self._is_low = threading.Event()
 
     @property
-    def has_helpers(self) -> bool:
-        """Whether it is more than the caller."""
-        return self._at_once > 1
-
-    @property
     def busy(self) -> bool:
         """Whether there is work that is not done."""
         return bool(self._queue or self._ready or self._helpers)

@@ -65,6 +65,7 @@ class CpuSession:
         self._threads = threads
         self._memory_limit = memory_limit
         self._crew = Crew()
+        self._is_first = True
         self._failures: list[ChunkFailure] = []
         self._missing: list[int] = []
         self._aborted = threading.Event()
@@ -90,8 +91,10 @@ class CpuSession:
         )
         works = task.works()
         at_once = min(self._threads, self._at_once_in_limit(program, batch))
-        if not (self._crew.has_helpers or is_much(program, len(batch.chunks), task.decoded_nbytes)):
+        # A second batch means that there is more than the first.
+        if self._is_first and not is_much(program, len(batch.chunks), task.decoded_nbytes):
             at_once = 1
+        self._is_first = False
         self._crew.add(works, at_once, caller_works=may_run_here(program), in_two=task.in_two)
 
     def fill(self, pieces: PieceTable) -> None:

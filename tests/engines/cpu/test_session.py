@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import gpuzarr
+from gpuzarr.engines.choose import forget_engines
 from gpuzarr.engines.cpu import crew, engine, session, task
 from gpuzarr.engines.pool import shared_pool
 from tests.arrays import plain_store
@@ -48,6 +49,7 @@ GZIP = {"name": "gzip", "configuration": {"level": 1}}
 )
 def test_little_work_stays_in_the_callers_thread(
     monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
     taken: list[None],
     nbytes: int,
     threads: int,
@@ -57,6 +59,8 @@ def test_little_work_stays_in_the_callers_thread(
 ) -> None:
     monkeypatch.setattr(session, "LEAST_NBYTES", LEAST_NBYTES)
     monkeypatch.setattr(engine, "BATCH_NBYTES", 32 << 20)
+    forget_engines()
+    request.addfinalizer(forget_engines)
     values = np.arange(nbytes // 4, dtype=np.int32)
     more: dict[str, Any] = {"encode": compress, "codecs": ("bytes", GZIP)} if gzip else {}
     array = gpuzarr.open_array(plain_store(values, (1 << 13,), **more), threads=threads)
