@@ -21,6 +21,7 @@ from gpuzarr.plan.grid import RegularAxis
 from gpuzarr.plan.keys import chunk_key
 from gpuzarr.plan.ranges import WHOLE
 from gpuzarr.plan.selection import Span
+from gpuzarr.plan.shard_index import EMPTY
 from gpuzarr.stores.store import Store
 
 if TYPE_CHECKING:
@@ -35,10 +36,10 @@ logs = tuple(logging.getLogger(f"gpuzarr.{name}") for name in ("array", "store",
 MOST_CHUNKS = 128
 """Chunks from which on columns are faster."""
 
-EMPTY = 2**64 - 1
-"""Offset and size of a chunk that a shard does not hold."""
 MOST_NBYTES = 2**63 - 1
 """No offset and no size in a shard index can be larger."""
+
+_EMPTY = int(EMPTY)
 
 Piece = tuple[int, slice, slice]
 """Along one axis: a chunk, what is taken of it, and where that goes."""
@@ -195,7 +196,7 @@ class FewChunks:
             offset, nbytes = entries[number]
             take, put = places[number]
             if offset > MOST_NBYTES or nbytes > MOST_NBYTES - offset:
-                if offset != EMPTY or nbytes != EMPTY:
+                if offset != _EMPTY or nbytes != _EMPTY:
                     raise DecodeError("the shard index says what cannot be")
                 missing.append(put)
                 continue

@@ -116,6 +116,17 @@ def changes(column: NDArray[np.int64]) -> NDArray[np.bool_]:
     return differs
 
 
+def next_begin(begins: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(n,) for each row the first one behind it where `begins` is true; n where there is none.
+
+    >>> next_begin(np.array([True, False, True, False])).tolist()
+    [2, 2, 4, 4]
+    """
+    count = len(begins)
+    edges = np.append(np.flatnonzero(begins), count)
+    return edges[np.searchsorted(edges, np.arange(count), side="right")]
+
+
 def _running_maximum(values: NDArray[np.int64], begins: NDArray[np.bool_]) -> NDArray[np.int64]:
     """The maximum so far, begun anew at each row of `begins`."""
     if not len(values):

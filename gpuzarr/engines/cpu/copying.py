@@ -34,7 +34,7 @@ def view(array: NDArray[Any], place: tuple[Any, ...]) -> NDArray[Any]:
 def put(target: NDArray[Any], part: NDArray[Any]) -> None:
     """`target[...] = part`, row by row where both have rows of one run of memory.
 
-    NumPy copies rows as items of their own up to 1.4 times as fast, and for less than 500 items it
+    NumPy copies rows as items of their own faster, and for less than 500 items it
     does not hand the interpreter's lock to other threads and wait for it again.
     """
     dtype = target.dtype
@@ -59,7 +59,7 @@ def _put_across(target: NDArray[Any], part: NDArray[Any]) -> None:
     """Write values whose neighbours along the last axis lie a multiple of `CONFLICT` apart.
 
     They compete for a few places of the processor's cache. So they are copied first, in the order
-    in which they lie, to memory where they lie a little farther apart: twice as fast.
+    in which they lie, to memory where they lie a little farther apart.
     """
     order = sorted(range(part.ndim), key=lambda axis: -abs(part.strides[axis]))
     if order[0] != part.ndim - 1 or part.dtype.hasobject:

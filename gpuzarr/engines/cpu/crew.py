@@ -98,10 +98,10 @@ class Crew:
         while self.busy:
             if self._caller_works:
                 self._work(0)
+                # Helpers that no thread has begun need not come any more.
+                self._helpers = {helper for helper in self._helpers if not helper.cancel()}
             else:
                 self._call_helpers()
-            if self._caller_works:  # helpers that no thread has begun need not come any more
-                self._helpers = {helper for helper in self._helpers if not helper.cancel()}
             wait(self._helpers)
             self._dismiss()
 

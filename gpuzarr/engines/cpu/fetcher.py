@@ -12,7 +12,7 @@ from numpy.typing import NDArray  # noqa: TC002  `_kept` is made at once
 from gpuzarr.engines.failures import check_validator, shard_is_gone
 from gpuzarr.engines.pool import cpu_count
 from gpuzarr.errors import GpuzarrError
-from gpuzarr.plan.ranges import WHOLE, changes
+from gpuzarr.plan.ranges import WHOLE, changes, next_begin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,12 +53,9 @@ class Requested:
         self.nbytes: list[int] = batch.nbytes.tolist()
         self.whole = self.nbytes[0] == WHOLE
         self.place = place if self.whole else None
-        count = len(self.nbytes)
-        self._next_request: list[int] = [count]
-        if not self.whole and count > 1:
-            breaks = np.append(np.flatnonzero(changes(batch.request)), count)
-            after = np.searchsorted(breaks, np.arange(count), side="right")
-            self._next_request = breaks[after].tolist()
+        self._next_request: list[int] = []
+        if not self.whole:
+            self._next_request = next_begin(changes(batch.request)).tolist()
 
     def end_of_request(self, row: int) -> int:
         """The first chunk behind this one that another request brings."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from gpuzarr.engines.conversion import convert
 from gpuzarr.engines.cpu.copying import put, view
+from gpuzarr.plan.ranges import next_begin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,13 +103,11 @@ class PieceWriter:
         begin = out_start @ np.asarray(array.strides, np.int64)
         apart = ~direct
         apart[1:] |= ~direct[:-1] | (begin[1:] != begin[:-1] + nbytes[:-1])
-        edges = np.append(np.flatnonzero(apart), len(apart))
-        after = np.searchsorted(edges, np.arange(len(apart)), side="right")
         self._memory = array.reshape(-1).view(np.uint8).data
         self._place_begins = begin.tolist()
         self._place_ends = (begin + nbytes).tolist()
         # For each chunk the first one behind it that does not follow in memory; none: no place.
-        self._places_stop = np.where(direct, edges[after], 0).tolist()
+        self._places_stop = np.where(direct, next_begin(apart), 0).tolist()
 
     def places(self, chunk: int, stop: int) -> memoryview | None:
         """The memory that the chunks up to `stop` fill alone, in their own order, one by one.
@@ -195,7 +194,6 @@ class PieceWriter:
 
     def _find_runs(self) -> None:
         """Find pieces of consecutive chunks that stand side by side along one axis."""
-        count = len(self._extent)
         owner = self._owner
         moved = self._out_start[1:] - self._out_start[:-1]
         axis = (moved != 0).argmax(axis=1) if moved.shape[1] else np.zeros(len(moved), np.int64)
@@ -211,11 +209,9 @@ class PieceWriter:
         else:
             joins[:] = False
         joins[1:] &= ~joins[:-1] | (axis[1:] == axis[:-1])
-        edges = np.append(np.flatnonzero(~joins) + 1, count)
-        after = np.searchsorted(edges, np.arange(count), side="right")
         self._run_axes = np.append(axis, 0).tolist()
         self._owners = owner.tolist()
-        self._run_ends = edges[after].tolist()
+        self._run_ends = next_begin(np.append(True, ~joins)).tolist()
 
     def fill(self, chunk: int) -> None:
         """Write the fill value, converted like any value, to all pieces of a chunk."""

@@ -11,7 +11,7 @@ import gpuzarr
 from gpuzarr.engines.choose import forget_engines
 from gpuzarr.engines.cpu import crew, engine, session, task
 from gpuzarr.engines.pool import shared_pool
-from tests.arrays import plain_store
+from tests.arrays import CountingStore, plain_store, sharded_store
 from tests.stored import compress
 
 if TYPE_CHECKING:
@@ -75,8 +75,17 @@ def test_a_single_chunk_stays_in_the_callers_thread(taken: list[None]) -> None:
     assert not taken
 
 
-def test_work_is_cut_where_requests_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_is_cut_only_where_requests_end(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     monkeypatch.setattr(task, "WORK_NBYTES", 1 << 12)
+    monkeypatch.setattr(engine, "BATCH_NBYTES", 32 << 20)
+    forget_engines()
+    request.addfinalizer(forget_engines)
     values = np.arange(1 << 14, dtype=np.int32)
-    array = gpuzarr.open_array(plain_store(values, (1 << 8,)), threads=2)
+    store = CountingStore(sharded_store(values, (1 << 12,), (1 << 7,)))
+    array = gpuzarr.open_array(store, threads=2)
+    store.taken()
     np.testing.assert_array_equal(array[...], values)
+    chunks = [key for key, offset, _ in store.taken() if offset >= 0]
+    assert sorted(chunks) == [f"c/{shard}" for shard in range(4)], "each is read by one thread"
