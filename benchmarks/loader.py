@@ -2,7 +2,7 @@
 
 Three questions, a table each:
 
-    speed       batches are read two ahead while a consumer works 5 ms on each. In each round come,
+    speed       batches are read ahead while a consumer works 5 ms on each. In each round come,
                 in turn, the reader alone (batches as fast as they come, nothing read ahead), the
                 consumer alone, and both: the loader. Its efficiency is the time of the slower one
                 over its own; it shall be 0.95 or more. Batch sizes are chosen on the spot so that
@@ -126,7 +126,7 @@ def measure_speed(
         if name == "busy":
             bounds.append((took["reader"].cpu + took["consumer"].cpu) / cpu_count())
         efficiencies.append(max(bounds) / took["loader"].wall)
-        pipeline = pipeline_seconds(took["reader"].each, working, options.prefetch)
+        pipeline = pipeline_seconds(took["reader"].each, working, loader.prefetch)
         perfect.append(max(bounds) / max(pipeline, *bounds))
 
     def median_of(time: str, part: str) -> float:
@@ -140,6 +140,7 @@ def measure_speed(
         "least": min(efficiencies),
         "most": max(efficiencies),
         "perfect": statistics.median(perfect),
+        "ahead": loader.prefetch,
         "others": statistics.median(share for share, _ in quietest),
     }
 
@@ -222,19 +223,20 @@ def print_results(results: dict[str, list[dict[str, Any]]], options: argparse.Na
     heads = ("windows", "consumer", "batch", "reader, ms", "consumer, ms", "loader, ms")
     if "speed" in results:
         print_table(
-            (*heads, "efficiency", "least", "most", "perfect", "others"),
+            (*heads, "efficiency", "least", "most", "perfect", "ahead", "others"),
             [
                 (
                     f"{row['windows']}, {row['order']}",
                     *(row["consumer"], str(row["batch size"])),
                     *(f"{taken:.2f}" for taken in row["ms"].values()),
                     *(f"{row[name]:.3f}" for name in ("efficiency", "least", "most", "perfect")),
+                    str(row["ahead"]),
                     f"{row['others']:.0%}",
                 )
                 for row in results["speed"]
             ],
         )
-        print(f"{options.batches} batches a round and part, {options.prefetch} read ahead;")
+        print(f"{options.batches} batches a round and part;")
         print(
             "perfect: the efficiency of a pipeline so deep that loses time by nothing but waiting;"
         )
@@ -273,7 +275,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=9, help="timed rounds")
     parser.add_argument("--batches", type=int, default=100, help="batches of a timed run")
-    parser.add_argument("--prefetch", type=int, default=2, help="batches that are read ahead")
+    parser.add_argument("--prefetch", type=int, help="batches read ahead; default: the loader's")
     parser.add_argument("--work", nargs="+", choices=("sleeps", "busy"), default=("sleeps", "busy"))
     parser.add_argument("--sizes", nargs="+", type=int, help="batch sizes; default: chosen")
     parser.add_argument(

@@ -78,7 +78,7 @@ def make_loader(  # noqa: PLR0913  what a loader is made of
     *,
     batch_size: int,
     batches: int,
-    prefetch: int,
+    prefetch: int | None,
 ) -> gpuzarr.Loader:
     """A loader of windows, with nothing read.
 
@@ -89,7 +89,7 @@ def make_loader(  # noqa: PLR0913  what a loader is made of
         divisor: of the lengths of crops and of what is kept.
         batch_size: windows in a batch.
         batches: of an epoch, at least, where windows are random.
-        prefetch: batches that are read ahead.
+        prefetch: batches that are read ahead; None: the loader's default.
     """
     crop = tuple(c if c in {None, 1} else c // divisor for c in windows.crop)
     random: dict[str, Any] = {"shuffle": True}

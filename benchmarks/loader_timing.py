@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Work = Callable[[], object]
 
 WORK_S = 0.005
-UNTIMED = 6
+UNTIMED = 10
 """Batches before the clock starts: more than are read ahead."""
 
 

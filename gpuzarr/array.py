@@ -255,7 +255,7 @@ class Array:
         """`array[key]` for async callers: reads in a thread; cancelling gives the read up."""
         stopped = threading.Event()
         try:
-            return await asyncio.to_thread(self._read, normalize_key, key, stopped=stopped)
+            return await asyncio.to_thread(self._read, normalize_key, key, stopped=stopped.is_set)
         except asyncio.CancelledError:
             stopped.set()
             raise
@@ -326,7 +326,7 @@ class Array:
         return None if shard is None else shard.chunk_shape
 
     def _read(
-        self, normalize: Normalize, key: Any, stopped: threading.Event | None = None
+        self, normalize: Normalize, key: Any, stopped: Callable[[], bool] | None = None
     ) -> DeviceArray:
         return self._start(normalize, key, stopped=stopped).result()
 
@@ -340,7 +340,7 @@ class Array:
         scale: float | None = None,
         offset: float | None = None,
         stream: Any = None,
-        stopped: threading.Event | None = None,
+        stopped: Callable[[], bool] | None = None,
     ) -> PendingRead:
         if out is not None and dtype is None:
             dtype = getattr(out, "dtype", None)  # `check_out` says what it must be

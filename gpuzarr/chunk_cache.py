@@ -209,7 +209,7 @@ class CacheUse:
         for before in self._numbers:  # needed once more, by another block of the read
             absent = absent[~np.isin(numbers[absent], before)]
         free = np.flatnonzero(cache.read < self._read)
-        slots = free[np.argsort(cache.read[free], kind="stable")][: len(absent)]
+        slots = free[_smallest(cache.read[free], len(absent))]
         kept = absent[: len(slots)]
         cache.chunk[slots], cache.read[slots] = NONE, self._read
         self._slots.append(slots)
@@ -266,6 +266,13 @@ class _Keys(Sequence[str]):
 
     def __len__(self) -> int:
         return len(self.coords)
+
+
+def _smallest(values: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """(m,) where the `count` smallest of (n,) values are, or all if there are not so many."""
+    if count >= len(values):
+        return np.arange(len(values))
+    return np.argpartition(values, count)[:count]
 
 
 def _largest(axis: GridAxis) -> int:

@@ -22,8 +22,7 @@ from gpuzarr.plan.selection import Span
 from gpuzarr.read import EngineShare, Part
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from gpuzarr.chunk_cache import ChunkCache
     from gpuzarr.engines.engine import DeviceArray, Engine
@@ -147,7 +146,7 @@ def start_batch(  # noqa: PLR0913  everything that a read is made of
     *,
     outs: Sequence[DeviceArray] | None = None,
     streams: Mapping[str, Any] | None = None,
-    stopped: threading.Event | None = None,
+    stopped: Callable[[], bool] | None = None,
     caches: Mapping[int, ChunkCache] | None = None,
 ) -> PendingRead:
     """Start the read of many selections, whose result is a list of arrays.
@@ -158,7 +157,7 @@ def start_batch(  # noqa: PLR0913  everything that a read is made of
             shape, dtype and device. None: each result is an array of its own.
         outs: the arrays to write to.
         streams: for each device what the work is ordered on.
-        stopped: set by another thread to give up the read.
+        stopped: whether to give up the read; asked often, in any thread.
         caches: decoded chunks that are kept, by the `id` of their `ArraySource`.
     """
     names = {request.source.store.name for request in requests}

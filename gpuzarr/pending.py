@@ -24,7 +24,6 @@ from gpuzarr.read import EngineShare, Part, read_share
 from gpuzarr.stores.mounted import original_key
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Iterator, Sequence
 
     from gpuzarr.engines.engine import Conversion, DeviceArray, Engine, Session
@@ -67,7 +66,7 @@ class Request:
 def read_selection(
     request: Request,
     out: DeviceArray | None = None,
-    stopped: threading.Event | None = None,
+    stopped: Callable[[], bool] | None = None,
     stream: Any = None,
 ) -> PendingRead:
     """Start to read one selection of one array.
@@ -76,7 +75,7 @@ def read_selection(
         request: what to read.
         out: where to write; exact shape and dtype, may be strided. None: a new C-contiguous array
             in native byte order.
-        stopped: set by another thread to give up the read.
+        stopped: whether to give up the read; asked often, in any thread.
         stream: what the work is ordered on, on a device that has streams.
     """
     source, selection, conversion = request.source, request.selection, request.conversion
@@ -129,7 +128,7 @@ class PendingRead:
         result: Any,
         *,
         copies: Sequence[Copy] = (),
-        stopped: threading.Event | None = None,
+        stopped: Callable[[], bool] | None = None,
         explain_failure: Callable[[ChunkFailure, Store], ChunkFailure] | None = None,
     ) -> None:
         """Start a read.
@@ -138,7 +137,7 @@ class PendingRead:
             shares: what each engine does.
             result: what `result` gives.
             copies: what is to be done when all is there.
-            stopped: set by another thread to give up the read.
+            stopped: whether to give up the read; asked often, in any thread.
             explain_failure: adds to a failure in a store what else is known of it, in reads of
                 many selections.
         """
@@ -219,7 +218,7 @@ class PendingRead:
             if isinstance(error, GpuzarrError):
                 self._error = error
             raise
-        whole = self._stopped is None or not self._stopped.is_set()
+        whole = self._stopped is None or not self._stopped()
         for part in self._parts:
             for cache in part.caches:
                 if whole:

@@ -21,8 +21,7 @@ from gpuzarr.plan.ranges import MISSING, WHOLE, ByteRanges
 from gpuzarr.stores.mounted import MountedStores, mounted_key
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Hashable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Sequence
 
     from gpuzarr.chunk_cache import CacheUse
     from gpuzarr.engines.engine import Engine, Output, Session, Staging
@@ -114,7 +113,7 @@ class _Counts:
 def read_share(
     share: EngineShare,
     session: Session,
-    stopped: threading.Event | None = None,
+    stopped: Callable[[], bool] | None = None,
     *,
     careful: bool = False,
 ) -> int:
@@ -123,7 +122,7 @@ def read_share(
     Args:
         share: what to read.
         session: the read that it belongs to.
-        stopped: set by another thread to give up the read.
+        stopped: whether to give up the read; asked often, in any thread.
         careful: check shard indexes against the sizes of their shards, and ask for each chunk
             alone, so that a damaged one takes no other with it.
 
@@ -151,7 +150,7 @@ def read_share(
                 session.fail(_fill(session, chunks, missing, ranges))
             counts.chunks += len(chunks)
             for batch in make_batches(chunks, pieces, ranges, limits):
-                if stopped is not None and stopped.is_set():
+                if stopped is not None and stopped():
                     return counts.missing
                 ahead.append((program, batch, session.fetch(program, batch, store)))
                 counts.add(batch)

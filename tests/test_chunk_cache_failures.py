@@ -188,7 +188,8 @@ def test_a_read_that_another_thread_stops_keeps_nothing(device: str) -> None:
     check([(array, 0)], caches)
     stopped = threading.Event()
     stopped.set()
-    start_batch(make_requests([(array, slice(0, 9))]), caches=caches, stopped=stopped).result()
+    requests = make_requests([(array, slice(0, 9))])
+    start_batch(requests, caches=caches, stopped=stopped.is_set).result()
     assert (the_cache(caches).chunk == NONE).sum() == 20
     check([(array, slice(0, 9))], caches)
 

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     import numpy as np
 
@@ -227,15 +226,15 @@ class Engine(Protocol):
         self,
         outputs: Sequence[Output],
         stream: Any = None,
-        stopped: threading.Event | None = None,
+        stopped: Callable[[], bool] | None = None,
     ) -> Session:
         """Start a read into these outputs.
 
         Args:
             outputs: where it writes.
             stream: what its work is ordered on, for devices that have streams.
-            stopped: set by another thread to give up the read; an engine that takes long over a
-                batch looks at it between chunks, and leaves out the rest.
+            stopped: whether to give up the read; an engine that takes long over a batch asks
+                between chunks, in any thread, and leaves out the rest.
 
         Raises:
             ValueError: a stream where there are none.

@@ -2,7 +2,7 @@
 
 An epoch is a list of windows that is never written out: window number i of rank r is found by
 arithmetic on (seed, epoch, i) alone, on every machine, so that resuming costs nothing and needs no
-memory. Batches are read by one thread, `prefetch` ahead, each as one `read_batch`.
+memory. Batches are read by one thread, some ahead, each as one `read_batch`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,13 @@ if TYPE_CHECKING:
     Windows = Literal["grid", "random"] | Sequence[Any]
 
 STATE_VERSION = 1
+
+AHEAD_NBYTES = 64 << 20
+"""Bytes of batches that are read ahead, if nobody says how many..."""
+LEAST_AHEAD = 2
+"""... which are at least so many, one that is made while the other is taken..."""
+MOST_AHEAD = 8
+"""... and at most so many: enough for batches that take longer than others."""
 
 
 class Loader:
@@ -69,7 +76,7 @@ class Loader:
         offset: Any = None,
         stride: int | Sequence[int] | None = None,
         locality: int | None = None,
-        prefetch: int = 2,
+        prefetch: int | None = None,
         cache_nbytes: int = 0,
         memory_limit: int | None = None,
         rank: int = 0,
@@ -100,8 +107,10 @@ class Loader:
                 many as a crop is long); the windows of so many groups are mixed at a time, so
                 that chunks are used again while they are in the cache. None: windows are mixed
                 over all of the array. `explain` shows what it saves.
-            prefetch: batches that are read ahead; 0 reads in the consumer's thread. More than the
-                default can help where reading takes as long as the consumer, and batches differ.
+            prefetch: batches that are read ahead; 0 reads in the consumer's thread. None: as many
+                as 64 MiB hold, from 2 to 8, and not more than leave reading half of
+                `memory_limit`. Many help where reading a batch takes about as long as working on
+                one, and some take longer than others.
             cache_nbytes: memory, on the device, for decoded chunks that are kept between batches.
             memory_limit: bytes for batches read ahead, the cache and reading together, beyond the
                 batch that the consumer has.
@@ -121,7 +130,7 @@ class Loader:
         ndim = None if given or crop is None else 1 if isinstance(crop, int) else len(crop)
         self._variables = find_variables(source, ndim, dtype=dtype, scale=scale, offset=offset)
         self._batch_size = at_least("batch_size", batch_size, 1)
-        self._prefetch = at_least("prefetch", prefetch, 0)
+        self._prefetch = None if prefetch is None else at_least("prefetch", prefetch, 0)
         self._cache_nbytes = at_least("cache_nbytes", cache_nbytes, 0)
         if given == (crop is not None):
             raise ValueError(
@@ -180,7 +189,7 @@ class Loader:
             epoch, first = self._rules.epoch(self._epoch), min(self._batch, len(self))
             streams = current_streams(self._variables)
             read = BatchReader(self._variables, epoch, self._make_caches(streams), streams)
-            batches = Prefetch(read, first, len(self), self._prefetch)
+            batches = Prefetch(read, first, len(self), self.prefetch)
             self._end_before = batches.end
             iterator = LoaderIterator(batches, self._variables, epoch, first, self._delivered)
             self._current = weakref.ref(iterator)
@@ -240,7 +249,7 @@ class Loader:
             partial(window_requests, self._variables),
             batches=batches,
             cache_nbytes=self._cache_nbytes,
-            prefetch=self._prefetch,
+            prefetch=self.prefetch,
             batch_nbytes=self.batch_nbytes,
         )
 
@@ -277,10 +286,20 @@ class Loader:
             request.selection.size * request.conversion.result.itemsize for request in requests
         )
 
+    @property
+    def prefetch(self) -> int:
+        """Batches that are read ahead."""
+        if self._prefetch is not None:
+            return self._prefetch
+        return max(LEAST_AHEAD, min(MOST_AHEAD, AHEAD_NBYTES // max(1, self.batch_nbytes)))
+
     def _limit_memory(self, limit: int | None) -> None:
         """Give what is left of the memory to reading."""
         if limit is None:
             return
+        if self._prefetch is None:
+            left = (limit - self._cache_nbytes) // 2
+            self._prefetch = max(1, min(self.prefetch, left // max(1, self.batch_nbytes)))
         held = self._prefetch * self.batch_nbytes + self._cache_nbytes
         if held >= limit:
             raise MemoryLimitError(

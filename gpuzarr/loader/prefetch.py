@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
@@ -29,6 +30,12 @@ PATIENCE_S = 10.0
 """How long a thread that forgets a consumer waits for its end: it may hold a lock, of whatever
 kind, that the other one needs."""
 
+SLEEP_S = 2e-5
+"""How long a thread that is well ahead sleeps, to let its consumer go first; the system adds what
+it takes to wake a thread up."""
+BETWEEN_S = 3e-4
+"""How long it works before it does so again."""
+
 
 class _End:
     """Stands behind the last result."""
@@ -38,6 +45,7 @@ class _Shared(Generic[T]):
     """What both threads know."""
 
     def __init__(self, ahead: int) -> None:
+        self.ahead = ahead
         self.room: SimpleQueue[None] = SimpleQueue()
         """An entry for each result that may be made."""
         for _ in range(ahead):
@@ -46,7 +54,9 @@ class _Shared(Generic[T]):
         self.error: BaseException | None = None
         """Why there are no more results."""
         self.stopped = threading.Event()
-        """The consumer wants no more; reads look at it, too."""
+        """The consumer wants no more."""
+        self.slept = 0.0
+        """When the thread last gave way."""
         self.thread: threading.Thread | None = None
         self.making = threading.RLock()
         """Held by a consumer that makes a result itself."""
@@ -67,6 +77,21 @@ class _Shared(Generic[T]):
         self.drop_results()
         self.results.put(_End())  # for a thread that waits for one
 
+    def give_up(self) -> bool:
+        """Whether the consumer wants no more; reads ask often.
+
+        A consumer that wakes up needs the interpreter's lock, and whoever lets it go for a moment
+        only usually has it back before the other one is awake. So a thread that is well ahead
+        sleeps for that long now and then; another one has no time to lose.
+        """
+        well_ahead = 2 * self.results.qsize() >= self.ahead
+        if well_ahead and self.thread is threading.current_thread():
+            now = time.perf_counter()
+            if now - self.slept > BETWEEN_S:
+                time.sleep(SLEEP_S)
+                self.slept = now
+        return self.stopped.is_set()
+
     def drop_results(self) -> None:
         """Forget what nobody will take."""
         self.error = None  # its traceback refers to what the thread had
@@ -82,7 +107,7 @@ class Prefetch(Generic[T]):
 
     def __init__(
         self,
-        make: Callable[[int, threading.Event], T],
+        make: Callable[[int, Callable[[], bool]], T],
         first: int,
         stop: int,
         ahead: int,
@@ -90,8 +115,8 @@ class Prefetch(Generic[T]):
         """Start the thread.
 
         Args:
-            make: makes a result; may give up, by any exception, once the event is set. It must not
-                refer to this object.
+            make: makes a result; may give up, by any exception, once the function that it is given
+                says so, and asks it often. It must not refer to this object.
             first: the first argument.
             stop: one behind the last.
             ahead: results, the one that is being made among them, that there are at most beyond
@@ -157,7 +182,7 @@ class Prefetch(Generic[T]):
             )
         if shared.thread is None:
             with shared.making:
-                made = self._make(self._next, shared.stopped)
+                made = self._make(self._next, shared.give_up)
             if shared.stopped.is_set():  # by another thread: it may not be whole
                 raise StopIteration
             return made
@@ -175,7 +200,7 @@ class Prefetch(Generic[T]):
 
 
 def _run(
-    shared: _Shared[Any], make: Callable[[int, threading.Event], Any], first: int, stop: int
+    shared: _Shared[Any], make: Callable[[int, Callable[[], bool]], Any], first: int, stop: int
 ) -> None:
     """What the thread does."""
     try:
@@ -183,7 +208,7 @@ def _run(
             shared.room.get()
             if shared.stopped.is_set():
                 return
-            result = make(number, shared.stopped)
+            result = make(number, shared.give_up)
             if shared.stopped.is_set():
                 return
             shared.results.put(result)

@@ -10,8 +10,7 @@ from gpuzarr.loader.epoch import CropKey
 from gpuzarr.many import make_request, start_batch
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from gpuzarr.chunk_cache import ChunkCache
     from gpuzarr.errors import ChunkFailure
@@ -48,11 +47,13 @@ class BatchReader:
         self._caches = caches
         self._streams = streams
 
-    def __call__(self, number: int, stopped: threading.Event) -> list[Any]:
-        """The arrays of a batch, one a variable."""
+    def __call__(self, number: int, stopped: Callable[[], bool]) -> list[Any]:
+        """The arrays of a batch, one a variable; not all of it is read once `stopped` says so."""
         first, stop = self._epoch.batch(number)
         windows = self._epoch.windows(first, stop)
+        stopped()
         requests = window_requests(self._variables, windows)
+        stopped()
         stacks = [len(windows)] * len(self._variables.all)
         try:
             pending = start_batch(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import gpuzarr
+from gpuzarr.loader import loader as loader_module
 from tests.arrays import CountingStore, plain_store
 from tests.loader.crops import CROP, NUMBERS, SHARDED, opened, origins
 
@@ -82,6 +83,32 @@ def test_the_memory_limit_is_for_all_that_a_loader_holds(fake: Any) -> None:
     loader = gpuzarr.Loader(opened("cuda"), memory_limit=2 * batch + 40_000, **choices)
     assert len(origins(loader)) == 40
     del fake
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "ahead"),
+    [(1, 8), (5, 8), (6, 6), (10, 4), (16, 2), (40, 2)],  # of 192 bytes: 8 batches of 5 are 7,680
+)
+def test_small_batches_are_read_further_ahead(
+    batch_size: int, ahead: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader_module, "AHEAD_NBYTES", 8000)
+    loader = gpuzarr.Loader(opened(), crop=CROP, batch_size=batch_size)
+    assert loader.prefetch == ahead
+    assert loader.explain().held_nbytes == ahead * loader.batch_nbytes
+
+
+def test_reading_ahead_leaves_half_of_the_memory_to_reading() -> None:
+    def loader(**choices: Any) -> gpuzarr.Loader:
+        return gpuzarr.Loader(opened(), crop=CROP, batch_size=4, **choices)
+
+    batch = loader().batch_nbytes
+    assert loader(memory_limit=10 * batch).prefetch == 5
+    assert loader(memory_limit=10 * batch, cache_nbytes=4 * batch).prefetch == 3
+    assert loader(memory_limit=100 * batch).prefetch == 8
+    assert loader(memory_limit=2 * batch).prefetch == 1
+    with pytest.raises(gpuzarr.MemoryLimitError, match="1 batches of 768 bytes"):
+        loader(memory_limit=batch)
 
 
 def test_progress_tells_how_far_an_epoch_is() -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 import weakref
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -29,7 +30,7 @@ class Result:
         self.number = number
 
 
-def number_itself(number: int, _: threading.Event) -> int:
+def number_itself(number: int, _: Callable[[], bool]) -> int:
     return number
 
 
@@ -72,10 +73,10 @@ class Gate:
         self.entered = threading.Semaphore(0)
         self.leave = threading.Semaphore(0)
 
-    def __call__(self, number: int, stopped: threading.Event) -> int:
+    def __call__(self, number: int, stopped: Callable[[], bool]) -> int:
         self.entered.release()
         while not self.leave.acquire(timeout=0.005):
-            if self.looks and stopped.is_set():
+            if self.looks and stopped():
                 raise RuntimeError("given up")
         return number
 
@@ -107,7 +108,7 @@ def test_behind_the_last_result_nothing_comes_and_the_thread_is_gone(ahead: int)
 def test_no_more_results_are_made_ahead_than_asked_for(ahead: int) -> None:
     begun = []
 
-    def make(number: int, _: threading.Event) -> int:
+    def make(number: int, _: Callable[[], bool]) -> int:
         begun.append(number)
         return number
 
@@ -122,7 +123,7 @@ def test_no_more_results_are_made_ahead_than_asked_for(ahead: int) -> None:
 def test_without_reading_ahead_each_is_made_when_it_is_asked_for_in_this_thread() -> None:
     made = []
 
-    def make(number: int, _: threading.Event) -> int:
+    def make(number: int, _: Callable[[], bool]) -> int:
         made.append((number, threading.get_ident()))
         return number
 
@@ -138,7 +139,7 @@ def test_without_reading_ahead_each_is_made_when_it_is_asked_for_in_this_thread(
 def test_an_error_comes_once_behind_the_results_before_it(
     ahead: int, kind: type[BaseException]
 ) -> None:
-    def make(number: int, _: threading.Event) -> int:
+    def make(number: int, _: Callable[[], bool]) -> int:
         if number == 3:
             raise kind("number three")
         return number
@@ -155,7 +156,7 @@ def test_an_error_comes_once_behind_the_results_before_it(
 def test_an_error_that_was_dealt_with_keeps_nothing_alive(ahead: int) -> None:
     made: list[weakref.ref[Result]] = []
 
-    def make(number: int, _: threading.Event) -> int:
+    def make(number: int, _: Callable[[], bool]) -> int:
         buffer = Result(number)  # the frame has it, and the traceback the frame
         made.append(weakref.ref(buffer))
         raise ValueError("no")
@@ -171,7 +172,7 @@ def test_an_error_that_was_dealt_with_keeps_nothing_alive(ahead: int) -> None:
 def test_an_error_that_nobody_took_keeps_nothing_alive() -> None:
     failed: list[weakref.ref[Result]] = []
 
-    def make(number: int, _: threading.Event) -> int:
+    def make(number: int, _: Callable[[], bool]) -> int:
         buffer = Result(number)
         failed.append(weakref.ref(buffer))
         raise ValueError("no")
@@ -187,7 +188,7 @@ def test_an_error_that_nobody_took_keeps_nothing_alive() -> None:
 def test_delivered_results_are_not_kept(ahead: int) -> None:
     made: list[weakref.ref[Result]] = []
 
-    def make(number: int, _: threading.Event) -> Result:
+    def make(number: int, _: Callable[[], bool]) -> Result:
         result = Result(number)
         made.append(weakref.ref(result))
         return result
@@ -270,7 +271,7 @@ def test_forgetting_it_never_waits_long_for_what_this_thread_may_hold_up(
     lock = threading.Lock()
     entered = threading.Event()
 
-    def make(number: int, _: threading.Event) -> int:
+    def make(number: int, _: Callable[[], bool]) -> int:
         entered.set()
         with lock:
             return number
@@ -287,7 +288,7 @@ def test_a_consumer_that_is_forgotten_in_its_own_thread() -> None:
     held: list[Any] = []
     ready = threading.Event()
 
-    def make(number: int, _: threading.Event) -> int:
+    def make(number: int, _: Callable[[], bool]) -> int:
         ready.wait(LIMIT_S)
         held.clear()  # the last reference
         return number
@@ -301,7 +302,7 @@ def test_a_consumer_that_is_forgotten_in_its_own_thread() -> None:
 def test_close_while_the_thread_waits_for_room(ahead: int) -> None:
     made: list[int] = []
 
-    def make(number: int, _: threading.Event) -> int:
+    def make(number: int, _: Callable[[], bool]) -> int:
         made.append(number)
         return number
 
@@ -334,6 +335,30 @@ def test_close_waits_for_work_that_never_looks_whether_it_is_stopped() -> None:
     assert not closer.is_alive()
     assert not loader_threads()
     assert not gate.entered.acquire(blocking=False)  # nothing was begun after that
+
+
+def test_a_thread_that_is_well_ahead_gives_way_and_another_one_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slept: list[float] = []
+    clock = SimpleNamespace(perf_counter=time.perf_counter, sleep=slept.append)
+    monkeypatch.setattr(prefetch, "time", clock)
+    monkeypatch.setattr(prefetch, "BETWEEN_S", 0.0)
+    before: list[int] = []
+    started = threading.Event()
+
+    def make(number: int, give_up: Callable[[], bool]) -> int:
+        assert started.wait(LIMIT_S)
+        assert not give_up()
+        before.append(len(slept))
+        return number
+
+    with Prefetch(make, 0, 4, 4) as results:
+        started.set()
+        wait_until(lambda: len(before) == 4)
+        assert before == [0, 0, 1, 2]  # two of four are ready when the third is begun
+        assert slept == [prefetch.SLEEP_S] * 2
+        assert list(results) == [0, 1, 2, 3]
 
 
 @both

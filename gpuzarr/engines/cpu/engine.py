@@ -19,8 +19,7 @@ from gpuzarr.plan.batches import BatchLimits
 from gpuzarr.program import describe_step
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from gpuzarr.engines.engine import FewReader, Output
     from gpuzarr.program import DecodeProgram
@@ -105,7 +104,7 @@ class CpuEngine:
         self,
         outputs: Sequence[Output],
         stream: object = None,
-        stopped: threading.Event | None = None,
+        stopped: Callable[[], bool] | None = None,
     ) -> CpuSession:
         """Start a read."""
         if stream is not None:

@@ -18,7 +18,7 @@ from gpuzarr.engines.failures import combine
 from gpuzarr.errors import MemoryLimitError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -54,11 +54,11 @@ class CpuSession:
         decoder_for: DecoderFor,
         threads: int,
         memory_limit: int | None,
-        stopped: threading.Event | None = None,
+        stopped: Callable[[], bool] | None = None,
     ) -> None:
         """Start a read of at most `threads` batches at once and `memory_limit` bytes.
 
-        It is given up when `stopped` is set, or by `abort`.
+        It is given up when `stopped` says so, or by `abort`.
         """
         self._outputs = outputs
         self._decoder_for = decoder_for
@@ -137,7 +137,7 @@ class CpuSession:
 
     def _is_stopped(self) -> bool:
         """Whether nobody wants the result any more."""
-        return self._aborted.is_set() or (self._stopped is not None and self._stopped.is_set())
+        return self._aborted.is_set() or (self._stopped is not None and self._stopped())
 
     def _at_once_in_limit(self, program: DecodeProgram, batch: Batch) -> int:
         """How many threads may decode such chunks at once, each one chunk at a time.

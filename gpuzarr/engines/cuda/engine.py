@@ -199,10 +199,10 @@ class CudaEngine:
         self,
         outputs: Sequence[Output],
         stream: Stream | None = None,
-        stopped: threading.Event | None = None,
+        stopped: Callable[[], bool] | None = None,
     ) -> CudaSession:
         """Start a read, ordered on a stream; None: the caller's current one."""
-        del stopped  # a batch is not long, and none is begun once it is set
+        del stopped  # a batch is not long, and none is begun once it says so
         return CudaSession(self, outputs, self._ordered(stream))
 
     def _ordered(self, stream: Stream | None) -> Stream:
