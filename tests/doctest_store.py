@@ -1,4 +1,4 @@
-"""The names that doctests of the library use: `gpuzarr`, `np` and a small `store`."""
+"""The names that doctests of the library use: `gpuzarr`, `np`, a small `store` and an `image`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 import gpuzarr
 from tests.arrays import encoded, plain_store
+from tests.integrations.pyramids import small_image
 
 NEEDS_CUPY = Path(gpuzarr.__file__).with_name("engines") / "cuda" / "cupy_device.py"
 
@@ -35,4 +36,4 @@ def small_store() -> dict[str, bytes]:
 
 @pytest.fixture(autouse=True)
 def _doctest_names(doctest_namespace: dict[str, Any]) -> None:
-    doctest_namespace.update(gpuzarr=gpuzarr, np=np, store=small_store())
+    doctest_namespace.update(gpuzarr=gpuzarr, np=np, store=small_store(), image=small_image())

@@ -1,0 +1,1 @@
+"""Doors to other libraries, one module each; a module needs the library that it is named after."""
