@@ -22,10 +22,12 @@ from gpuzarr.metadata.document import CONSOLIDATED_NBYTES, parse_json
 from gpuzarr.stores.store import WHOLE, at_most, check_key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from gpuzarr.metadata.model import ArrayMetadata, GroupMetadata
     from gpuzarr.stores.store import Store
+
+    Node = ArrayMetadata | GroupMetadata
 
 log = logging.getLogger("gpuzarr.group")
 
@@ -139,26 +141,31 @@ def child_names(store: Store, path: str) -> list[str]:
 def _load_v3(store: Store, path: str) -> ArrayMetadata | GroupMetadata | None:
     key = join(path, "zarr.json")
     blob = store.read(key, allocate=at_most(CONSOLIDATED_NBYTES, key))
-    if blob is None:
-        return None
-    data = bytes(blob.data)
-    known = _remembered.get(data)
+    return None if blob is None else _parse(v3.parse_node, blob.data, key)
+
+
+def _parse(
+    parse: Callable[[dict[str, Any]], Node], data: bytes | bytearray | memoryview, key: str
+) -> Node | ArrayMetadata:
+    """A document as `parse` understands it, or as it did before."""
+    document = bytes(data)
+    known = _remembered.get((parse, document))
     if known is not None:
         return known
-    node = v3.parse_node(parse_json(data, key))
+    node = parse(parse_json(document, key))
     # Not where another package says what the data type is: it may say something else later.
     if (
         isinstance(node, model.ArrayMetadata)
-        and len(data) <= REMEMBERED_NBYTES
+        and len(document) <= REMEMBERED_NBYTES
         and node.data_type.name in NUMPY_TYPES
     ):
         if len(_remembered) >= MOST_REMEMBERED:
             _remembered.clear()
-        _remembered[data] = node
+        _remembered[parse, document] = node
     return node
 
 
-_remembered: dict[bytes, ArrayMetadata] = {}
+_remembered: dict[tuple[Callable[[dict[str, Any]], Any], bytes], ArrayMetadata] = {}
 """Arrays are opened again and again, and many have the same metadata."""
 
 
@@ -178,12 +185,11 @@ def _load_v2(
     documents: dict[str, dict[str, Any]] = {}
     for row, (name, key) in enumerate(zip(names, keys, strict=True)):
         blob = pending.result(row, at_most(CONSOLIDATED_NBYTES, key))
-        if blob is not None:
-            documents[name] = parse_json(blob.data, key)
-            if name == ".zarray":
-                break
-    if ".zarray" in documents:
-        return v2.parse_array(documents[".zarray"], None)
+        if blob is None:
+            continue
+        if name == ".zarray":
+            return _parse(v2.parse_array, blob.data, key)
+        documents[name] = parse_json(blob.data, key)
     if ".zmetadata" in documents:
         return consolidated.parse_zmetadata(documents[".zmetadata"])
     if ".zgroup" in documents:

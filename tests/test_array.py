@@ -380,3 +380,16 @@ def test_nodes_with_equal_documents_do_not_share_attributes() -> None:
     assert other.attrs == {"units": ["K"]}
     assert gpuzarr.open_array(store).attrs == {"units": ["K"]}
     assert one.attrs == {"units": ["K", "changed"]}, "read once"
+
+
+def test_a_document_means_what_its_name_says_however_often_it_was_read() -> None:
+    document = plain_store(np.arange(6, dtype=np.int32), (3,))["zarr.json"]
+    v2 = {"zarr_format": 2, "shape": [6], "chunks": [3], "dtype": "<i4", "fill_value": 0}
+    zarray = encoded(v2 | {"order": "C", "filters": None, "compressor": None})
+    for _ in range(2):
+        assert gpuzarr.open_array({"zarr.json": document}).zarr_format == 3
+        one, other = (gpuzarr.open_array({".zarray": zarray, "0": bytes(12)}) for _ in range(2))
+        assert one.metadata is other.metadata, "parsed once"
+        for name, wrong in (("zarr.json", zarray), (".zarray", document)):
+            with pytest.raises(gpuzarr.MetadataError, match=r"zarr_format|node_type"):
+                gpuzarr.open_array({name: wrong})

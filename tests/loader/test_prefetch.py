@@ -7,7 +7,6 @@ import threading
 import time
 import weakref
 from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -335,30 +334,6 @@ def test_close_waits_for_work_that_never_looks_whether_it_is_stopped() -> None:
     assert not closer.is_alive()
     assert not loader_threads()
     assert not gate.entered.acquire(blocking=False)  # nothing was begun after that
-
-
-def test_a_thread_that_is_well_ahead_gives_way_and_another_one_does_not(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    slept: list[float] = []
-    clock = SimpleNamespace(perf_counter=time.perf_counter, sleep=slept.append)
-    monkeypatch.setattr(prefetch, "time", clock)
-    monkeypatch.setattr(prefetch, "BETWEEN_S", 0.0)
-    before: list[int] = []
-    started = threading.Event()
-
-    def make(number: int, give_up: Callable[[], bool]) -> int:
-        assert started.wait(LIMIT_S)
-        assert not give_up()
-        before.append(len(slept))
-        return number
-
-    with Prefetch(make, 0, 4, 4) as results:
-        started.set()
-        wait_until(lambda: len(before) == 4)
-        assert before == [0, 0, 1, 2]  # two of four are ready when the third is begun
-        assert slept == [prefetch.SLEEP_S] * 2
-        assert list(results) == [0, 1, 2, 3]
 
 
 @both
