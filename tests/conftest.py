@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from gpuzarr import few
-from gpuzarr.engines.cpu import engine, session, task
+from gpuzarr.engines.cpu import boxes, engine, session, task
 from gpuzarr.engines.cuda.availability import DRIVER_FILES
 from tests import doctest_store
 
@@ -41,6 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
     engine.BATCH_NBYTES = 1 << 15
     session.LEAST_NBYTES = 0
     task.WORK_NBYTES = 1 << 10
+    boxes.LEAST_PIECES = 3
     # ... and not as a few chunks are; tests/test_few.py and the conformance tests do that.
     few.MOST_CHUNKS = 0
 

@@ -47,7 +47,7 @@ def put(target: NDArray[Any], part: NDArray[Any]) -> None:
         and 1 < part.shape[-1] <= MOST_ROW
         and not dtype.hasobject
     ):
-        row = _row(part.shape[-1] * dtype.itemsize)
+        row = row_type(part.shape[-1] * dtype.itemsize)
         target.view(row)[...] = part.view(row)
     elif part.ndim > 1 and part.strides[-1] % CONFLICT == 0 and part.nbytes >= LEAST_ACROSS:
         _put_across(target, part)
@@ -97,6 +97,6 @@ _across = _Across()
 
 
 @lru_cache(maxsize=1024)
-def _row(nbytes: int) -> np.dtype[np.void]:
+def row_type(nbytes: int) -> np.dtype[np.void]:
     """A row of memory as one item."""
     return np.dtype((np.void, nbytes))
