@@ -88,9 +88,9 @@ def train(folder: Path, *, epochs: int, steps: int, side: int) -> list[list[floa
     losses: list[list[float]] = []
     for _ in range(epochs):
         losses.append([])
-        for batch in loader:
-            image = torch.from_dlpack(batch["image"]).unsqueeze(1)  # the batch's own memory
-            mask = torch.from_dlpack(batch["mask"]).unsqueeze(1)
+        for batch in loader.torch():
+            image = batch["image"].unsqueeze(1)  # the batch's own memory
+            mask = batch["mask"].unsqueeze(1)
             optimizer.zero_grad()
             loss = loss_of(model(image), mask.float())
             loss.backward()

@@ -273,10 +273,9 @@ class Array:
         self._snapshot = Snapshot(metadata)
         return self
 
-    def with_memory_limit(self, nbytes: int) -> Array:
-        """The same array, with another `memory_limit`: see `gpuzarr.open`."""
-        options = replace(self._options, memory_limit=nbytes)
-        return Array(self._store, self._path, self.metadata, options)
+    def with_options(self, **changes: Any) -> Array:
+        """The same array with another `memory_limit`, `threads`, ...: see `gpuzarr.open`."""
+        return Array(self._store, self._path, self.metadata, replace(self._options, **changes))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:  # noqa: FBT001
         """`numpy.asarray(array)`: reads everything."""

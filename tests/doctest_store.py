@@ -13,12 +13,22 @@ import gpuzarr
 from tests.arrays import encoded, plain_store
 from tests.integrations.pyramids import small_image
 
-NEEDS_CUPY = Path(gpuzarr.__file__).with_name("engines") / "cuda" / "cupy_device.py"
+NEEDS = {
+    "engines/cuda/cupy_device.py": "cupy",
+    "integrations/torch.py": "torch",
+    "loader/tensors.py": "torch",
+}
+"""Modules that import a package which the tests do without."""
+ABSENT = {
+    Path(gpuzarr.__file__).parent / module
+    for module, package in NEEDS.items()
+    if find_spec(package) is None
+}
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Without CuPy the one module that imports it has no doctests to run."""
-    return True if collection_path == NEEDS_CUPY and find_spec("cupy") is None else None
+    """Where a package is missing, modules that import it have no doctests to run."""
+    return True if collection_path in ABSENT else None
 
 
 def small_store() -> dict[str, bytes]:

@@ -20,7 +20,7 @@ class Progress:
 
     epoch: int
     batches: int
-    """Batches that the consumer got."""
+    """Batches that lie behind the consumer."""
     of: int
     """Batches of the epoch."""
     windows: int
@@ -42,14 +42,15 @@ class Progress:
 
 
 class LoaderIterator:
-    """The batches of an epoch; `close` ends it early."""
+    """The batches of an epoch, all or each `step`-th; `close` ends it early."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  everything that an iteration is made of
         self,
         batches: Prefetch[list[Any]],
         variables: Variables,
         epoch: Epoch,
         first: int,
+        step: int,
         tell: Callable[[LoaderIterator], None],
     ) -> None:
         """Take over batches that are read.
@@ -59,11 +60,13 @@ class LoaderIterator:
             variables: what they are of.
             epoch: which they are of.
             first: number of the first.
+            step: from the number of one to that of the next.
             tell: called when a batch goes to the consumer.
         """
         self._batches = batches
         self._variables = variables
         self._epoch = epoch
+        self._step = step
         self._tell = tell
         self._began = time.perf_counter()
         self.progress = Progress(epoch.number, first, epoch.rules.nbatches, 0, 0, 0.0, 0.0)
@@ -73,7 +76,7 @@ class LoaderIterator:
 
     def __len__(self) -> int:
         """Batches that are left."""
-        return self.progress.of - self.progress.batches
+        return len(range(self.progress.batches, self.progress.of, self._step))
 
     def __next__(self) -> Any:
         began = time.perf_counter()
@@ -82,7 +85,7 @@ class LoaderIterator:
         before = self.progress
         self.progress = Progress(
             before.epoch,
-            before.batches + 1,
+            min(before.batches + self._step, before.of),
             before.of,
             before.windows + self._epoch.batch_size_of(before.batches),
             before.nbytes + sum(int(result.nbytes) for result in results),

@@ -7,6 +7,7 @@ memory. Batches are read by one thread, some ahead, each as one `read_batch`.
 
 from __future__ import annotations
 
+import operator
 import os
 import threading
 import weakref
@@ -15,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from gpuzarr.chunk_cache import ChunkCache
-from gpuzarr.errors import MemoryLimitError
+from gpuzarr.errors import MemoryLimitError, SelectionError
 from gpuzarr.loader.epoch import EpochRules, at_least
 from gpuzarr.loader.explain import LoaderExplanation, explain_loader
 from gpuzarr.loader.iteration import LoaderIterator, Progress
@@ -26,6 +27,7 @@ from gpuzarr.loader.variables import check_alike, find_variables, whole_crop
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from gpuzarr.loader.tensors import ZarrIterableDataset
     from gpuzarr.loader.variables import Source
 
     Windows = Literal["grid", "random"] | Sequence[Any]
@@ -181,6 +183,11 @@ class Loader:
         return self._rules.nbatches
 
     def __iter__(self) -> LoaderIterator:
+        return self.iterate()
+
+    def iterate(self, step: int = 1) -> LoaderIterator:
+        """What `iter()` gives, or only each `step`-th batch of it: workers can share an epoch."""
+        step = at_least("step", step, 1)
         if self._process != os.getpid():
             self._own()
         with self._lock:  # two readers at once would spoil the caches
@@ -189,9 +196,9 @@ class Loader:
             epoch, first = self._rules.epoch(self._epoch), min(self._batch, len(self))
             streams = current_streams(self._variables)
             read = BatchReader(self._variables, epoch, self._make_caches(streams), streams)
-            batches = Prefetch(read, first, len(self), self.prefetch)
+            batches = Prefetch(read, first, len(self), self.prefetch, step)
             self._end_before = batches.end
-            iterator = LoaderIterator(batches, self._variables, epoch, first, self._delivered)
+            iterator = LoaderIterator(batches, self._variables, epoch, first, step, self._delivered)
             self._current = weakref.ref(iterator)
             self._delivered(iterator)
             return iterator
@@ -205,9 +212,9 @@ class Loader:
         if progress.batches == progress.of:
             self._epoch, self._batch = progress.epoch + 1, 0
 
-    def set_epoch(self, epoch: int) -> None:
-        """Make the next `iter()` this epoch, from its beginning."""
-        self._epoch, self._batch = at_least("epoch", epoch, 0), 0
+    def set_epoch(self, epoch: int, batch: int = 0) -> None:
+        """Make the next `iter()` this epoch, from its beginning or from one of its batches."""
+        self._epoch, self._batch = at_least("epoch", epoch, 0), at_least("batch", batch, 0)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the consumer is: what `load_state_dict` needs to go on behind the last batch."""
@@ -275,6 +282,41 @@ class Loader:
 
     # ----------------------------------------------------------------------------------- reading
 
+    def read_windows(self, numbers: Sequence[int]) -> Any:
+        """Read windows by their numbers in the epoch that comes next, as one batch and one read.
+
+        Args:
+            numbers: at least one, in any order; negative ones count from the end.
+
+        Returns:
+            What iterating gives, with the windows in this order.
+
+        Raises:
+            SelectionError: there is no such window.
+        """
+        length = self._rules.length
+        wanted = [operator.index(number) for number in numbers]
+        if not wanted or min(wanted) < -length or max(wanted) >= length:
+            raise SelectionError(f"windows {wanted} are asked for, of {length:,}")
+        streams = current_streams(self._variables)
+        reader = BatchReader(self._variables, self._rules.epoch(self._epoch), {}, streams)
+        return self._variables.batch(reader.read_windows([number % length for number in wanted]))
+
+    def torch(self) -> ZarrIterableDataset:
+        """The batches as PyTorch tensors, without a copy: a `torch.utils.data.IterableDataset`.
+
+        It can be iterated as it is, and split among the workers of a `torch.utils.data.DataLoader`;
+        see `gpuzarr.integrations.torch.ZarrIterableDataset`.
+        """
+        from gpuzarr.loader.tensors import ZarrIterableDataset  # noqa: PLC0415  imports PyTorch
+
+        return ZarrIterableDataset(self)
+
+    @property
+    def devices(self) -> frozenset[str]:
+        """Where the arrays of batches live: "cpu", "cuda:0", ..."""
+        return frozenset(variable.array.device for variable in self._variables.all)
+
     @property
     def batch_nbytes(self) -> int:
         """Bytes of a full batch."""
@@ -310,7 +352,7 @@ class Loader:
         self._variables = replace(
             self._variables,
             all=tuple(
-                replace(variable, array=variable.array.with_memory_limit(limit - held))
+                replace(variable, array=variable.array.with_options(memory_limit=limit - held))
                 for variable in self._variables.all
             ),
         )

@@ -103,7 +103,7 @@ class _Shared(Generic[T]):
 
 
 class Prefetch(Generic[T]):
-    """An iterator over `make(i, stopped)` for i from `first` to `stop`; see the module's text."""
+    """An iterator over `make(i, stopped)` for i in range(first, stop, step); see the module."""
 
     def __init__(
         self,
@@ -111,6 +111,7 @@ class Prefetch(Generic[T]):
         first: int,
         stop: int,
         ahead: int,
+        step: int = 1,
     ) -> None:
         """Start the thread.
 
@@ -121,15 +122,16 @@ class Prefetch(Generic[T]):
             stop: one behind the last.
             ahead: results, the one that is being made among them, that there are at most beyond
                 the one that the consumer has. 0: no thread; each is made when it is asked for.
+            step: from one argument to the next.
         """
         self._make = make
-        self._next, self._stop = first, stop
+        self._next, self._stop, self._step = first, stop, step
         self._shared: _Shared[T] = _Shared(ahead)
         weakref.finalize(self, self._shared.stop, PATIENCE_S)  # at exit as well
         if ahead and first < stop:
             thread = threading.Thread(
                 target=_run,
-                args=(self._shared, make, first, stop),
+                args=(self._shared, make, range(first, stop, step)),
                 name="gpuzarr-loader",
                 daemon=True,  # the finalizer ends it in good order
             )
@@ -145,7 +147,7 @@ class Prefetch(Generic[T]):
             raise StopIteration
         try:
             result = self._take()
-            self._next += 1
+            self._next += self._step
         except BaseException:
             self.close()
             raise
@@ -200,11 +202,11 @@ class Prefetch(Generic[T]):
 
 
 def _run(
-    shared: _Shared[Any], make: Callable[[int, Callable[[], bool]], Any], first: int, stop: int
+    shared: _Shared[Any], make: Callable[[int, Callable[[], bool]], Any], numbers: range
 ) -> None:
     """What the thread does."""
     try:
-        for number in range(first, stop):
+        for number in numbers:
             shared.room.get()
             if shared.stopped.is_set():
                 return

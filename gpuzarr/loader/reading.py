@@ -52,6 +52,16 @@ class BatchReader:
         first, stop = self._epoch.batch(number)
         windows = self._epoch.windows(first, stop)
         stopped()
+        return self._read(windows, f"in batch {number} of epoch {self._epoch.number}", stopped)
+
+    def read_windows(self, numbers: Sequence[int]) -> list[Any]:
+        """The arrays, one a variable, of the windows with these numbers."""
+        windows = [key for number in numbers for key in self._epoch.windows(number, number + 1)]
+        return self._read(windows, f"in epoch {self._epoch.number}", lambda: False)
+
+    def _read(
+        self, windows: Sequence[Window], where: str, stopped: Callable[[], bool]
+    ) -> list[Any]:
         requests = window_requests(self._variables, windows)
         stopped()
         stacks = [len(windows)] * len(self._variables.all)
@@ -61,7 +71,6 @@ class BatchReader:
             )
             results: list[Any] = pending.result()
         except GpuzarrError as error:
-            where = f"in batch {number} of epoch {self._epoch.number}"
             failures = error.failures if isinstance(error, ChunkError) else ()
             hit = _windows_of(failures, windows)
             error.message += f"\n  {where}, at the windows {hit or _shown(windows)}"
