@@ -269,7 +269,7 @@ class PieceWriter:
             target = self._target(row)
             if fill.dtype.hasobject:
                 # An element may be a list, which NumPy would spread over the place.
-                shape = output.array[target].shape
+                shape = output.array[(*target, ...)].shape  # a view, 0-d ones too
                 output.array[target] = np.broadcast_to(fill, shape)
             else:
                 output.array[target] = fill
