@@ -57,9 +57,12 @@ class MappingStore(Store):
             raise StoreError(
                 f"the mapping failed: {type(error).__name__}: {error}", store=self.name, key=key
             ) from error
-        # A dict's value stays the same object until it is replaced. Other mappings may make it anew
-        # for every call, and bytearrays may change in place: nothing can be said about those.
-        lasting = type(self.mapping) is dict and type(value) is bytes
+        # A dict's value stays the same object until it is replaced, and so do the buffers that
+        # zarr-python keeps in one. Other mappings may make it anew for every call, and bytearrays
+        # may change in place: nothing can be said about those.
+        lasting = type(self.mapping) is dict and (
+            type(value) is bytes or hasattr(value, "as_buffer_like")
+        )
         view = cut(self._view(value, key), key, offset, nbytes)
         return Blob(view, _Identity(value) if lasting else None)
 

@@ -1,0 +1,137 @@
+"""zarr-python's own tests, with gpuzarr's codec pipeline in place of its own.
+
+They come with the source distribution of the zarr-python that is installed, which pip downloads
+once. Where there is no network, GPUZARR_OFFLINE=1 leaves this out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+import zarr
+
+import gpuzarr
+
+pytest.importorskip("pytest_asyncio")
+
+FILES = (
+    "test_array.py",
+    "test_codec_pipeline.py",
+    "test_codecs",
+    "test_indexing.py",
+    "test_unified_chunk_grid.py",
+    "test_v2.py",
+)
+"""Those about reading; a version of zarr-python may not have all of them."""
+
+LEFT_OUT = {
+    "test_codecs/test_scale_offset.py::test_integer_decode_rejects_non_exact_division": (
+        "wants a ValueError; gpuzarr's is a DecodeError, which names the chunk"
+    ),
+    "test_codecs/test_scale_offset.py::test_decode_rejects_integer_overflow_on_offset_add": (
+        "the same"
+    ),
+    "test_codecs/test_sharding.py::test_sharding_partial_shard_read__index_chunk_slice_fails": (
+        "changes zarr-python's own reader of shard indexes, which is not asked"
+    ),
+}
+"""Tests, and why they cannot pass."""
+
+SETTINGS = """
+[pytest]
+asyncio_mode = auto
+asyncio_default_fixture_loop_scope = function
+xfail_strict = true
+markers =
+    gpu: needs a GPU
+    slow_hypothesis: takes long
+"""
+
+ENTRY_POINT = """
+[zarr.codec_pipeline]
+gpuzarr = gpuzarr.integrations.zarr:GpuzarrCodecPipeline
+"""
+
+COUNTING = """
+import json
+from collections import Counter
+from pathlib import Path
+
+from gpuzarr.integrations.zarr import ArrayReader, Plan
+
+counts = Counter()
+
+
+def counted(kind, name):
+    method = getattr(kind, name)
+
+    def call(self, *arguments):
+        counts[name] += 1
+        return method(self, *arguments)
+
+    setattr(kind, name, call)
+
+
+counted(Plan, "run")
+counted(ArrayReader, "refuse")
+
+
+def pytest_sessionfinish():
+    Path("counts.json").write_text(json.dumps(counts))
+"""
+"""A plugin that counts what was read by gpuzarr, and what it refused."""
+
+
+@pytest.fixture
+def suite(request: pytest.FixtureRequest) -> Path:
+    """The source distribution, unpacked, with the pipeline made known to zarr-python."""
+    cache = request.config.cache
+    assert cache is not None
+    name = f"zarr-{zarr.__version__}"
+    folder = cache.mkdir("zarr-suite")
+    archive = folder / f"{name}.tar.gz"
+    if not archive.exists():
+        if os.environ.get("GPUZARR_OFFLINE") == "1":
+            pytest.skip("zarr-python's tests are not there, and GPUZARR_OFFLINE=1")
+        choices = ["--no-deps", "--no-binary", "zarr", "--dest", str(folder)]
+        command = [sys.executable, "-m", "pip", "download", "--quiet", *choices]
+        subprocess.run([*command, f"zarr=={zarr.__version__}"], check=True, timeout=120)
+    with tarfile.open(archive) as packed:
+        packed.extractall(folder, filter="data")
+    unpacked = folder / name
+    (unpacked / "pytest.ini").write_text(SETTINGS)
+    (unpacked / "counting.py").write_text(COUNTING)
+    about = unpacked / "door-1.dist-info"
+    about.mkdir(exist_ok=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: door\nVersion: 1\n")
+    (about / "entry_points.txt").write_text(ENTRY_POINT)
+    return unpacked
+
+
+def test_zarrs_own_tests_pass(suite: Path) -> None:
+    files = [f"tests/{file}" for file in FILES if (suite / "tests" / file).exists()]
+    assert len(files) >= 4
+    without = [f"--deselect=tests/{name}" for name in LEFT_OUT]
+    package = str(Path(gpuzarr.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "counting", "-W", "ignore", *without, *files],
+        cwd=suite,
+        env={
+            **{name: value for name, value in os.environ.items() if "PYTEST" not in name},
+            "PYTHONPATH": os.pathsep.join([str(suite), package]),
+            "ZARR_CODEC_PIPELINE__PATH": "gpuzarr.integrations.zarr.GpuzarrCodecPipeline",
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+    counts = json.loads((suite / "counts.json").read_text())
+    assert counts["run"] > 3 * counts["refuse"]  # which is archives that are open for writing
