@@ -49,18 +49,18 @@ class Boxes:
         start, out_start, extent = columns
         itemsize = array.itemsize
         own = np.empty(shape, np.uint8).strides
-        strides = iter([stride * itemsize for stride in own])
+        along = iter([stride * itemsize for stride in own])
+        strides = tuple(next(along) if inside else 0 for inside in in_chunk)
         self.shape = shape
-        self._strides = tuple(next(strides) if inside else 0 for inside in in_chunk)
+        self._strides = strides[:-1]
         self._out_strides = array.strides[:-1]
         self._memory = array.reshape(-1).view(np.uint8).data
         self._chunk_nbytes = itemsize * int(np.prod(shape))
-        source = start @ np.asarray(self._strides, np.int64) + owner * self._chunk_nbytes
+        source = start @ np.asarray(strides, np.int64) + owner * self._chunk_nbytes
         self._sources: list[int] = source.tolist()
         self._targets: list[int] = (out_start @ np.asarray(array.strides, np.int64)).tolist()
         self._shapes = list(map(tuple, extent[:, :-1].tolist()))
         self._rows = list(map(row_type, (extent[:, -1] * itemsize).tolist()))
-        self._strides = self._strides[:-1]
 
     @classmethod
     def of(
