@@ -264,8 +264,11 @@ def _dimensions_and_attributes(array: Array) -> tuple[tuple[Any, ...], dict[str,
     if array.zarr_format == 2:  # noqa: PLR2004
         names = attributes.pop(DIMENSION_KEY, None)
         if names is None:
-            paths = array.metadata.document.get("_NCZARR_ARRAY", {}).get("dimrefs", ())
-            names = [path.rpartition("/")[2] for path in paths]
+            netcdf = array.metadata.document.get("_NCZARR_ARRAY")
+            paths = netcdf.get("dimrefs", ()) if isinstance(netcdf, dict) else ()
+            names = [str(path).rpartition("/")[2] for path in paths]
+        elif not isinstance(names, list):
+            names = None
         attributes = _without_netcdf(attributes)
     if len(names or ()) != array.ndim:
         raise MetadataError(

@@ -172,3 +172,26 @@ def test_only_zarr_that_no_other_engine_takes_is_guessed(
         assert not entrypoint.guess_can_open(path)
     monkeypatch.setattr("gpuzarr.integrations.xarray.list_engines", dict)
     assert entrypoint.guess_can_open(other.rename(other.with_suffix(".zarr")))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "members"),
+    [
+        ({"_ARRAY_DIMENSIONS": 5}, {}),
+        ({"_ARRAY_DIMENSIONS": "x"}, {}),
+        ({}, {"_NCZARR_ARRAY": [1]}),
+        ({}, {"_NCZARR_ARRAY": {"dimrefs": [1, 2]}}),
+    ],
+)
+def test_names_of_dimensions_that_are_none_are_refused(
+    attributes: dict[str, Any], members: dict[str, Any]
+) -> None:
+    zarray = {"zarr_format": 2, "shape": [2], "chunks": [2], "dtype": "<i4", "fill_value": 0}
+    zarray |= {"order": "C", "filters": None, "compressor": None, **members}
+    store: Any = {
+        ".zgroup": encoded({"zarr_format": 2}),
+        "a/.zarray": encoded(zarray),
+        "a/.zattrs": encoded(attributes),
+    }
+    with pytest.raises(gpuzarr.MetadataError, match="names of all 1 dimensions"):
+        xr.open_dataset(store, engine="gpuzarr", device="cpu")
