@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gpuzarr.engines.cpu import results
 from gpuzarr.engines.cpu.decoder import ChunkDecoder, unsupported
 from gpuzarr.engines.cpu.few import CpuFewReader
 from gpuzarr.engines.cpu.session import CpuSession
@@ -80,12 +81,16 @@ class CpuEngine:
         del stream
         nbytes = prod(shape) * dtype.itemsize
         if nbytes > CHECKED_NBYTES and nbytes > available_nbytes():
-            raise MemoryLimitError(
-                f"the result needs {nbytes:,} bytes ({tuple(shape)} of {dtype}), and"
-                f" {available_nbytes():,} are free; read a part of it, or read in parts into `out=`"
-            )
+            results.release()
+            if nbytes > (free := available_nbytes()):
+                raise MemoryLimitError(
+                    f"the result needs {nbytes:,} bytes ({tuple(shape)} of {dtype}), and {free:,}"
+                    " are free; read a part of it, or read in parts into `out=`"
+                )
         try:
-            return np.empty(tuple(shape), dtype)
+            if nbytes < results.LEAST_NBYTES or dtype.hasobject:
+                return np.empty(tuple(shape), dtype)
+            return results.take(nbytes).view(dtype).reshape(shape)
         except (MemoryError, ValueError) as error:
             raise MemoryLimitError(
                 f"the result needs {nbytes:,} bytes ({tuple(shape)} of {dtype}): {error}"
