@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import logging
 from itertools import product
-from operator import floordiv
 from typing import TYPE_CHECKING
 
 from gpuzarr.engines.engine import DecodesFew, FewChunk, FewRequest
 from gpuzarr.errors import DecodeError, GpuzarrError
 from gpuzarr.locate import Container, read_index
 from gpuzarr.plan.grid import RegularAxis
-from gpuzarr.plan.keys import chunk_key
+from gpuzarr.plan.keys import chunk_key, product_keys
 from gpuzarr.plan.ranges import WHOLE
 from gpuzarr.plan.selection import Span
 from gpuzarr.plan.shard_index import EMPTY
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
     from gpuzarr.engines.engine import FewReader, Output
     from gpuzarr.plan.selection import Selection
+    from gpuzarr.program import ShardLayout
     from gpuzarr.source import ArraySource
 
 logs = tuple(logging.getLogger(f"gpuzarr.{name}") for name in ("array", "store", "engine"))
@@ -41,8 +41,10 @@ MOST_NBYTES = 2**63 - 1
 
 _EMPTY = int(EMPTY)
 
-Piece = tuple[int, slice, slice]
-"""Along one axis: a chunk, what is taken of it, and where that goes."""
+Pieces = tuple[range, list[slice], list[slice]]
+"""Along one axis: chunks, what is taken of each, and where that goes."""
+ShardPieces = tuple[int, list[int], list[slice], list[slice]]
+"""The same of one shard: its number, and for each chunk what it adds to the row of the index."""
 Place = tuple[slice, ...]
 Places = tuple[Place, Place]
 """What is taken of a chunk, and where it goes."""
@@ -95,6 +97,12 @@ class FewChunks:
                 outer // inner for outer, inner in zip(shard, sizes, strict=True)
             )
             self._counts = tuple(self._per_shard[axis] for axis in self._layout.axes)
+            weights = [0] * len(sizes)
+            weight = 1
+            for axis in reversed(self._layout.axes):
+                weights[axis] = weight
+                weight *= self._per_shard[axis]
+            self._weights = tuple(weights)
 
     @classmethod
     def of(cls, source: ArraySource) -> FewChunks | None:
@@ -115,9 +123,9 @@ class FewChunks:
             return None
         return None if reader is None else cls(source, reader, sizes)
 
-    def cut(self, selection: Selection) -> list[list[Piece]] | None:
+    def cut(self, selection: Selection) -> list[Pieces] | None:
         """The pieces along each axis; None for what is not made for this."""
-        axes: list[list[Piece]] = []
+        axes: list[Pieces] = []
         count = 1
         for axis, size in zip(selection.axes, self._sizes, strict=False):
             if not isinstance(axis, Span) or axis.step != 1 or not axis.count:
@@ -127,51 +135,50 @@ class FewChunks:
             count *= last - first
             if count > MOST_CHUNKS:
                 break
-            pieces: list[Piece] = []
-            for chunk in range(first, last):
-                begin = chunk * size
+            take: list[slice] = []
+            put: list[slice] = []
+            for begin in range(first * size, last * size, size):
                 low, high = max(start, begin), min(stop, begin + size)
-                pieces.append(
-                    (chunk, slice(low - begin, high - begin), slice(low - start, high - start))
-                )
-            axes.append(pieces)
+                take.append(slice(low - begin, high - begin))
+                put.append(slice(low - start, high - start))
+            axes.append((range(first, last), take, put))
         return axes if count <= MOST_CHUNKS else None
 
     def plan(
-        self, source: ArraySource, axes: Sequence[Sequence[Piece]]
+        self, source: ArraySource, axes: Sequence[Pieces]
     ) -> tuple[list[FewRequest], list[Place]]:
         """Requests, and where the places of chunks are that are known not to be stored.
 
         Raises:
             GpuzarrError: a shard's index is damaged, or cannot be read.
         """
+        if self._layout is not None:
+            return self._plan_shards(source, self._layout, axes)
+        chunks, take, put = zip(*axes, strict=True) if axes else ((), (), ())
+        keys = product_keys(chunks, source.metadata.chunk_key_encoding, source.path)
+        requests = [
+            FewRequest(key, 0, WHOLE, None, [FewChunk(0, WHOLE, taken, at)])
+            for key, taken, at in zip(keys, product(*take), product(*put), strict=True)
+        ]
+        return requests, []
+
+    def _plan_shards(
+        self, source: ArraySource, layout: ShardLayout, axes: Sequence[Pieces]
+    ) -> tuple[list[FewRequest], list[Place]]:
+        """As `plan`, for an array of shards."""
         encoding, path = source.metadata.chunk_key_encoding, source.path
         requests: list[FewRequest] = []
         missing: list[Place] = []
-        if self._layout is None:
-            for pieces in product(*axes):
-                coords, take, put = zip(*pieces, strict=True) if pieces else ((), (), ())
-                key = chunk_key(coords, encoding, path)
-                chunk = FewChunk(0, WHOLE, take, put)
-                requests.append(FewRequest(key, 0, WHOLE, None, [chunk]))
-            return requests, missing
-        shards: dict[tuple[int, ...], tuple[list[int], list[Places]]] = {}
-        for pieces in product(*axes):
-            coords, take, put = zip(*pieces, strict=True) if pieces else ((), (), ())
-            shard = tuple(map(floordiv, coords, self._per_shard))
-            row = 0
-            for axis, count in zip(self._layout.axes, self._counts, strict=True):
-                row = row * count + coords[axis] % count
-            rows, places = shards.setdefault(shard, ([], []))
-            rows.append(row)
-            places.append((take, put))
-        for shard, (rows, places) in shards.items():
+        shards = map(_by_shard, axes, self._per_shard, self._weights)
+        for parts in product(*shards):
+            shard, rows, take, put = zip(*parts, strict=True) if parts else ((), (), (), ())
             key = chunk_key(shard, encoding, path)
-            index = read_index(source, self._layout, Container(key, 0, WHOLE), self._counts)
+            index = read_index(source, layout, Container(key, 0, WHOLE), self._counts)
             if index is None:
-                missing += [put for _, put in places]
+                missing += product(*put)
                 continue
-            entries = index.entries[rows].tolist()
+            entries = index.entries[list(map(sum, product(*rows)))].tolist()
+            places = list(zip(product(*take), product(*put), strict=True))
             missing += self._join(requests, key, index.validator, entries, places)
         return requests, missing
 
@@ -186,25 +193,49 @@ class FewChunks:
         """Add requests for chunks of one shard; gives the places of those that are not stored."""
         missing: list[Place] = []
         chunks: list[FewChunk] = []
-        begin = reach = span = 0
+        begin = reach = span_end = 0
 
         def close() -> None:
             if chunks:
                 requests.append(FewRequest(key, begin, reach - begin, validator, chunks))
 
-        for number in sorted(range(len(entries)), key=entries.__getitem__):
-            offset, nbytes = entries[number]
+        ordered = sorted((*entry, number) for number, entry in enumerate(entries))
+        for offset, nbytes, number in ordered:
             take, put = places[number]
-            if offset > MOST_NBYTES or nbytes > MOST_NBYTES - offset:
+            end = offset + nbytes
+            if end > MOST_NBYTES:
                 if offset != _EMPTY or nbytes != _EMPTY:
                     raise DecodeError("the shard index says what cannot be")
                 missing.append(put)
                 continue
-            if not chunks or offset > reach + self._gap or offset // self._request_nbytes != span:
+            if not chunks or offset > reach + self._gap or offset >= span_end:
                 close()
                 chunks, begin, reach = [], offset, offset
-            span = offset // self._request_nbytes
+                span_end = (offset // self._request_nbytes + 1) * self._request_nbytes
             chunks.append(FewChunk(offset - begin, nbytes, take, put))
-            reach = max(reach, offset + nbytes)
+            reach = max(reach, end)
         close()
         return missing
+
+
+def _by_shard(pieces: Pieces, per_shard: int, weight: int) -> list[ShardPieces]:
+    """The pieces along an axis, shard by shard.
+
+    Args:
+        pieces: all.
+        per_shard: chunks of a shard along the axis.
+        weight: rows of a shard's index from one of them to the next.
+    """
+    chunks, take, put = pieces
+    begin, end = chunks.start, chunks.stop
+    if end - begin == 1:
+        shard, row = divmod(begin, per_shard)
+        return [(shard, [row * weight], take, put)]
+    found: list[ShardPieces] = []
+    for shard in range(begin // per_shard, -(-end // per_shard)):
+        first = shard * per_shard
+        low, high = max(begin, first), min(end, first + per_shard)
+        rows = [(chunk - first) * weight for chunk in range(low, high)]
+        part = slice(low - begin, high - begin)
+        found.append((shard, rows, take[part], put[part]))
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,6 +45,30 @@ def chunk_keys(
         for dim in range(ndim)
     ]
     return columns[0] if ndim == 1 else list(map(separator.join, zip(*columns, strict=True)))
+
+
+def product_keys(
+    numbers: Sequence[Sequence[int]], encoding: ChunkKeyEncoding, prefix: str = ""
+) -> list[str]:
+    """The keys of all chunks with one of some positions along each axis; see `chunk_keys`.
+
+    The last axis varies fastest.
+
+    >>> from gpuzarr.metadata.model import ChunkKeyEncoding
+    >>> product_keys([[1], [2, 3]], ChunkKeyEncoding("default", "/"), "a")
+    ['a/c/1/2', 'a/c/1/3']
+    """
+    if not numbers:
+        return [chunk_key((), encoding, prefix)]
+    separator, end = encoding.separator, encoding.suffix
+    start = prefix + "/" if prefix else ""
+    if encoding.name == "default":
+        start += "c" + separator
+    texts = [list(map(str, some)) for some in numbers]
+    texts[0] = [start + text for text in texts[0]]
+    if end:
+        texts[-1] = [text + end for text in texts[-1]]
+    return list(map(separator.join, product(*texts)))
 
 
 def chunk_key(coords: Sequence[int], encoding: ChunkKeyEncoding, prefix: str = "") -> str:
