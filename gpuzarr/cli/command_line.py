@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from gpuzarr.cli.screen import Screen
 
-COMMANDS = ("info", "tree", "explain", "read", "verify", "doctor", "demo")
+COMMANDS = ("info", "tree", "explain", "read", "verify", "bench", "doctor", "demo")
 
 OK = 0
 FAILED = 2

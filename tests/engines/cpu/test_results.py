@@ -50,7 +50,7 @@ def test_a_view_keeps_the_memory() -> None:
     whole = memory.take(4 * MIB).view(np.float32).reshape(1024, 1024)
     whole[...] = 7
     part = whole[3, 5:9]
-    held = memoryview(whole)
+    held = memoryview(whole.data)
     del whole
     gc.collect()
     assert memory.kept_nbytes == 0
@@ -90,7 +90,7 @@ def test_other_sizes_give_up_as_much_as_they_take() -> None:
 
 def test_sizes_in_turn_are_each_found() -> None:
     memory = ResultMemory(64 * MIB)
-    places = set()
+    places: set[int] = set()
     for _ in range(4):
         image, label = memory.take(24 * MIB), memory.take(6 * MIB)
         places.update((address(image), address(label)))
