@@ -66,8 +66,10 @@ LONGEST = 1 << 62
 
 AT_ONCE_NBYTES = 1 << 18
 """Chunks up to this size are read in the thread of the event loop, as another costs more..."""
+ALONE_NBYTES = 1 << 23
+"""... and up to this size where nothing else waits there..."""
 AT_ONCE_SECONDS = 10e-3
-"""... unless a read took longer than this there, which may hold up others."""
+"""... unless the last such read took longer than this, which may hold up others."""
 
 
 @dataclass(frozen=True)
@@ -158,12 +160,17 @@ class ArrayReader:
             UnsupportedError: there is something that gpuzarr does not read.
         """
         plan = self._plan(chunks, out, drop_axes)
-        if self._is_slow or plan.decoded_nbytes > AT_ONCE_NBYTES:
-            await asyncio.to_thread(plan.run)
-            return
+        nbytes = plan.decoded_nbytes
+        at_once = nbytes <= AT_ONCE_NBYTES or (
+            nbytes <= ALONE_NBYTES and len(asyncio.all_tasks()) == 1
+        )
         began = time.perf_counter()
-        plan.run()
-        self._is_slow = time.perf_counter() - began > AT_ONCE_SECONDS
+        if self._is_slow or not at_once:
+            await asyncio.to_thread(plan.run)
+        else:
+            plan.run()
+        if nbytes <= ALONE_NBYTES:
+            self._is_slow = time.perf_counter() - began > AT_ONCE_SECONDS
 
     def refuse(self, error: GpuzarrError) -> None:
         """Log, once, why zarr-python is to read the array, or raise it where that is wanted."""

@@ -233,15 +233,40 @@ def test_reads_go_to_another_thread_unless_they_are_small_and_quick(
         run(plan)
 
     monkeypatch.setattr(door.Plan, "run", remember)
+    chunk = 5 * 4 * 8
     assert array[7, 3] == own[7, 3]
-    monkeypatch.setattr(door, "AT_ONCE_NBYTES", 5 * 4 * 8 - 1)
+    monkeypatch.setattr(door, "AT_ONCE_NBYTES", chunk - 1)
+    assert array[7, 3] == own[7, 3]  # alone
+    monkeypatch.setattr(door, "ALONE_NBYTES", chunk - 1)
     assert array[7, 3] == own[7, 3]
-    monkeypatch.setattr(door, "AT_ONCE_NBYTES", 5 * 4 * 8)
+    monkeypatch.setattr(door, "ALONE_NBYTES", chunk)
     monkeypatch.setattr(door, "AT_ONCE_SECONDS", 0)
     assert array[7, 3] == own[7, 3]  # slow, which is known from now on
+    monkeypatch.setattr(door, "AT_ONCE_SECONDS", 1e9)
+    assert array[7, 3] == own[7, 3]  # quick, as well
     assert array[7, 3] == own[7, 3]
     loop, *others = threads
-    assert [name == loop for name in others] == [False, True, False]
+    assert [name == loop for name in others] == [True, False, True, False, True]
+
+
+def test_reads_that_are_not_alone_go_to_other_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    array, own = filled("edges")
+    monkeypatch.setattr(door, "AT_ONCE_NBYTES", 0)
+    threads: list[threading.Thread] = []
+    run = door.Plan.run
+
+    def remember(plan: Any) -> None:
+        threads.append(threading.current_thread())
+        run(plan)
+
+    monkeypatch.setattr(door.Plan, "run", remember)
+
+    async def read() -> list[Any]:
+        return await asyncio.gather(*(array.async_array.getitem((row, 3)) for row in range(4)))
+
+    np.testing.assert_array_equal(asyncio.run(read()), own[:4, 3])
+    assert len(threads) == 4
+    assert threading.main_thread() not in threads
 
 
 def test_many_threads_read_one_array() -> None:
