@@ -50,8 +50,9 @@ def open(store: StoreLike, **arguments: Unpack[OpenArguments]) -> Array | Group:
     """Open the array or group at a path of a store, of either format.
 
     Args:
-        store: path of a directory or a `.zip` file, `file://` URL, a mapping of keys to bytes, or
-            an object with the `gpuzarr.Store` protocol.
+        store: path of a directory, a `.zip` file or a reference file (kerchunk), a URL (`file://`,
+            `s3://`, `gs://`, `az://`, `http(s)://`), a mapping of keys to bytes, a store of
+            obstore's, fsspec's or zarr-python's, or an object with the `gpuzarr.Store` protocol.
         **arguments: all optional.
 
             path: the node's path inside the store; default the root.
@@ -69,7 +70,8 @@ def open(store: StoreLike, **arguments: Unpack[OpenArguments]) -> Array | Group:
             consolidated: use consolidated metadata: "auto" where there are some, True to insist,
                 False to ignore them.
             zarr_format: 2 or 3 to look for that format only.
-            storage_options: for remote stores: credentials, region, ...
+            storage_options: for URLs and reference files: credentials, region, ..., see
+                `gpuzarr.stores.object_options` and `gpuzarr.stores.references`.
             follow_symlinks: follow symbolic links that leave the store's directory.
             threads: CPU threads for one read; default one for each CPU that the process may use.
             cache_nbytes: bytes of whole objects that are kept decoded, for arrays with codecs after

@@ -104,6 +104,8 @@ class UnsupportedError(GpuzarrError, NotImplementedError):
         reasons: every reason found, each a full sentence, before any work was started.
     """
 
+    SHOWN = 5
+
     def __init__(
         self,
         message: str,
@@ -114,7 +116,9 @@ class UnsupportedError(GpuzarrError, NotImplementedError):
         key: str | None = None,
     ) -> None:
         self.reasons = reasons or (message,)
-        text = message if not reasons else f"{message}: {'; '.join(reasons)}"
+        text = message if not reasons else f"{message}: {'; '.join(reasons[: self.SHOWN])}"
+        if len(reasons) > self.SHOWN:
+            text += f"; and {len(reasons) - self.SHOWN} more reasons"
         super().__init__(text, store=store, path=path, key=key)
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpuzarr.engines.recording import RecordingEngine
-from gpuzarr.errors import GpuzarrError
+from gpuzarr.errors import GpuzarrError, MemoryLimitError
 from gpuzarr.locate import object_keys
-from gpuzarr.plan.chunk_table import plan_chunks
+from gpuzarr.plan.chunk_table import count_at_least, plan_chunks
 from gpuzarr.read import EngineShare, Part, read_share
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ NOTED_REQUESTS = 1000
 SMALL_REQUEST_NBYTES = 1 << 14
 NOTED_CHUNK_NBYTES = 1 << 26
 """Decoded bytes of a single chunk that are worth more than one thread."""
+
+MOST_CHUNKS = 1 << 22
+"""Each chunk of a read that is explained is looked at, and takes some memory."""
 
 ASKED_OBJECTS = 256
 """Objects whose size is asked of the store; of more, the sizes are an estimate by these."""
@@ -56,7 +59,8 @@ class Explanation:
     fetched_nbytes: int | None
     """Encoded bytes; None where only reading would tell."""
     decoded_nbytes: int
-    """Bytes that decoding gives; more than `needed_nbytes` where chunks are only partly needed."""
+    """Bytes that decoding gives; more than `needed_nbytes` where chunks are only partly needed. The
+    CPU leaves out what it can of large Blosc and zstd chunks, which is not counted here."""
     batches: int
     scratch_nbytes: int
     """Memory held beyond the result, about: the largest chunk, encoded and decoded, for each batch
@@ -94,9 +98,15 @@ class Explanation:
 
 
 def explain_selection(source: ArraySource, selection: Selection) -> Explanation:
-    """Plan, locate and batch a read, with an engine that runs nothing."""
+    """Plan, locate and batch a read, with an engine that runs nothing.
+
+    Raises:
+        MemoryLimitError: it is of too many chunks.
+    """
     program = source.codecs.program
+    _check_count(count_at_least(selection, source.chunks))
     plan = plan_chunks(selection, source.chunks, program.layout.dtype.itemsize)
+    _check_count(plan.nchunks)
     limits = source.engine.limits_for(program)
     described = source.engine.describe(program)
     engine = RecordingEngine(limits)
@@ -139,6 +149,14 @@ def explain_selection(source: ArraySource, selection: Selection) -> Explanation:
         *described.notes,
     )
     return replace(report, notes=notes)
+
+
+def _check_count(nchunks: int) -> None:
+    if nchunks > MOST_CHUNKS:
+        raise MemoryLimitError(
+            f"this read is of {nchunks:,} chunks, more than the {MOST_CHUNKS:,} that are looked at"
+            " one by one to explain it: explain a part of it"
+        )
 
 
 def _sizes(source: ArraySource, session: RecordingSession) -> tuple[int, int | None]:

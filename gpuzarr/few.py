@@ -21,7 +21,7 @@ from gpuzarr.plan.keys import chunk_key, product_keys
 from gpuzarr.plan.ranges import WHOLE
 from gpuzarr.plan.selection import Span
 from gpuzarr.plan.shard_index import EMPTY
-from gpuzarr.stores.store import Store
+from gpuzarr.stores.store import reads_when_asked
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -111,7 +111,7 @@ class FewChunks:
         nested = codecs.shard is not None and codecs.shard.inner is not None
         if not isinstance(engine, DecodesFew) or nested or codecs.object_steps:
             return None
-        if getattr(type(source.store), "start_reads", None) is not Store.start_reads:
+        if not reads_when_asked(source.store):
             return None  # a store with latency wants all its reads at once
         sizes = tuple(axis.size for axis in source.chunks if isinstance(axis, RegularAxis))
         regular = all(isinstance(axis, RegularAxis) for axis in source.objects)

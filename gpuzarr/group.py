@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from gpuzarr.array import Array
 from gpuzarr.errors import GpuzarrError, NotFoundError, StoreError
@@ -16,6 +16,7 @@ from gpuzarr.node import (
     join,
     load_attributes,
     load_node,
+    load_nodes,
     normalize_path,
 )
 
@@ -114,7 +115,8 @@ class Group(Mapping[str, "Array | Group"]):
     def __iter__(self) -> Iterator[str]:
         if self._below is not None:
             return iter(self._below.children())
-        return (name for name in child_names(self._store, self._path) if name in self)
+        # A member that is there but cannot be opened is a member.
+        return (name for name, _ in self._listed())
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -181,25 +183,41 @@ class Group(Mapping[str, "Array | Group"]):
 
     def _children(self) -> Iterator[tuple[str, Array | Group | GpuzarrError]]:
         """Names and nodes directly below, each looked at once."""
-        if self._below is not None:
-            names = self._below.children()
-        else:
-            names = child_names(self._store, self._path)
-        for name in names:
+        if self._below is None:
+            for name, found in self._listed():
+                if isinstance(found, GpuzarrError):
+                    yield name, found
+                else:
+                    path = join(self._path, name)
+                    yield name, make_node(self._store, path, found, self._options)
+            return
+        for name in self._below.children():
             try:
                 yield name, self._open(name)
             except NotFoundError:
-                continue  # a folder that is no node
+                continue  # no node
             except GpuzarrError as error:
                 yield name, error
+
+    def _listed(self) -> Iterator[tuple[str, ArrayMetadata | GroupMetadata | GpuzarrError]]:
+        """Names and metadata of the nodes among the folders below, whose documents are read."""
+        names = child_names(self._store, self._path)
+        paths = [join(self._path, name) for name in names]
+        for name, found in zip(names, load_nodes(self._store, paths, self._format), strict=True):
+            if found is not None:
+                yield name, found
+
+    @property
+    def _format(self) -> Literal[2, 3]:
+        """The format that members are looked for in, where there are no consolidated metadata."""
+        return self._options.zarr_format or self._metadata.zarr_format
 
     def _open(self, relative: str) -> Array | Group:
         """A member by its path below this group."""
         path = join(self._path, relative)
         options = self._options
         if self._below is None:
-            zarr_format = options.zarr_format or self._metadata.zarr_format
-            metadata = load_node(self._store, path, zarr_format=zarr_format)
+            metadata = load_node(self._store, path, zarr_format=self._format)
             return make_node(self._store, path, metadata, options)
         try:
             found = self._below.node(relative)

@@ -15,7 +15,14 @@ from gpuzarr.array import Array, IndexingMethod, normalize_key
 from gpuzarr.engines.conversion import check_out
 from gpuzarr.engines.engine import Output
 from gpuzarr.errors import GpuzarrError
-from gpuzarr.pending import Copy, PendingRead, Request, copies_to, named_errors
+from gpuzarr.pending import (
+    Copy,
+    PendingRead,
+    Request,
+    common_place,
+    copies_to,
+    named_errors,
+)
 from gpuzarr.plan.chunk_table import plan_chunks
 from gpuzarr.plan.joint import JointPlan, Wanted
 from gpuzarr.plan.selection import Span
@@ -160,9 +167,9 @@ def start_batch(  # noqa: PLR0913  everything that a read is made of
         stopped: whether to give up the read; asked often, in any thread.
         caches: decoded chunks that are kept, by the `id` of their `ArraySource`.
     """
-    names = {request.source.store.name for request in requests}
     streams = {} if streams is None else streams
-    with named_errors(names.pop() if len(names) == 1 else None, None):
+    sources = {id(request.source): request.source for request in requests}
+    with named_errors(*common_place(list(sources.values()))):
         results = _Results()
         due = len(requests) if stacks is None else len(stacks)
         if outs is not None and len(outs) != due:
@@ -180,13 +187,13 @@ def start_batch(  # noqa: PLR0913  everything that a read is made of
             _share(engine, requests, rows, results, caches or {}, streams.get(engine.device))
             for engine, rows in _by_engine(requests)
         ]
-    return PendingRead(
-        shares,
-        results.arrays,
-        copies=results.copies,
-        stopped=stopped,
-        explain_failure=_Finder(requests),
-    )
+        return PendingRead(
+            shares,
+            results.arrays,
+            copies=results.copies,
+            stopped=stopped,
+            explain_failure=_Finder(requests),
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -22,10 +22,10 @@ from gpuzarr.metadata.document import CONSOLIDATED_NBYTES, parse_json
 from gpuzarr.stores.store import WHOLE, at_most, check_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from gpuzarr.metadata.model import ArrayMetadata, GroupMetadata
-    from gpuzarr.stores.store import Store
+    from gpuzarr.stores.store import Pending, Store
 
     Node = ArrayMetadata | GroupMetadata
 
@@ -37,6 +37,10 @@ REMEMBERED_NBYTES = 1 << 14
 """Documents up to this size are parsed once, however many nodes have them..."""
 MOST_REMEMBERED = 256
 """... while there are no more of them than this."""
+
+
+TOGETHER = 256
+"""Nodes whose documents are asked for at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,51 @@ def load_node(
         raise
     log.debug("parse: %s, a v%d %s", path or "/", node.zarr_format, found)
     return node
+
+
+def load_nodes(
+    store: Store, paths: Sequence[str], zarr_format: Literal[2, 3]
+) -> Iterator[Node | GpuzarrError | None]:
+    """What is at several paths, asked for together; None: no node, an error: a node that is wrong.
+
+    Args:
+        store: where.
+        paths: as in `load_node`.
+        zarr_format: look for this format only.
+    """
+    names = ("zarr.json",) if zarr_format == 3 else (".zarray", ".zgroup")  # noqa: PLR2004
+    told = log.isEnabledFor(logging.DEBUG)
+    for begin in range(0, len(paths), TOGETHER):
+        some = paths[begin : begin + TOGETHER]
+        keys = [join(path, name) for path in some for name in names]
+        pending = store.start_reads(keys, [0] * len(keys), [WHOLE] * len(keys))
+        row = 0
+        for path in some:
+            node: Node | None = None
+            stop = row + len(names)
+            try:
+                for one in range(row, stop):
+                    node = _node_in(pending, one, keys[one])
+                    if node is not None:
+                        break
+            except GpuzarrError as error:
+                yield error.at(store=store.name, path=path)
+            else:
+                if node is not None and told:
+                    kind = "array" if isinstance(node, model.ArrayMetadata) else "group"
+                    log.debug("parse: %s, a v%d %s", path, node.zarr_format, kind)
+                yield node
+            row = stop
+
+
+def _node_in(pending: Pending, row: int, key: str) -> Node | None:
+    """The node that a document describes; None: there is no such document."""
+    blob = pending.result(row, at_most(CONSOLIDATED_NBYTES, key))
+    if blob is None:
+        return None
+    if key.endswith(".zgroup"):
+        return v2.parse_group(parse_json(blob.data, key), None)
+    return _parse(v3.parse_node if key.endswith(".json") else v2.parse_array, blob.data, key)
 
 
 def load_array(store: Store, path: str, zarr_format: Literal[2, 3] | None) -> ArrayMetadata:

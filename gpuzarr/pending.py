@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import contextmanager, suppress
+from copy import copy as copied
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -169,7 +170,7 @@ class PendingRead:
         if self._done:
             return self._result
         sources = [source for part in self._parts for source in part.sources]
-        with named_errors(*_common_place(sources)):
+        with named_errors(*common_place(sources)):
             try:
                 missing = self._finish()
             except (ChunkError, StoreError) as error:
@@ -201,22 +202,22 @@ class PendingRead:
         except BaseException as error:
             self._give_up(sessions)
             if isinstance(error, (ChunkError, StoreError)):
-                self._error = error
+                self._error = copied(error)  # whose traceback leads here: no circle
             raise
         return sessions
 
     def _finish(self) -> int:
         """Hop 10; gives the number of chunks that are not stored."""
-        sessions, self._sessions = self._sessions, None
+        sessions = self._sessions
         if sessions is None:  # it failed, when it was started or when it was waited for
             raise self._error or RuntimeError("this read was given up")
-        missing = self._missing
         try:
-            missing += self._finish_all(sessions)
+            self._sessions = None
+            missing = self._missing + self._finish_all(sessions)
         except BaseException as error:
             self._give_up(sessions)
             if isinstance(error, GpuzarrError):
-                self._error = error
+                self._error = copied(error)  # whose traceback leads here: no circle
             raise
         whole = self._stopped is None or not self._stopped()
         for part in self._parts:
@@ -275,7 +276,7 @@ class PendingRead:
                 _tell_all_missing(sources[0], plan)
 
 
-def _common_place(sources: Sequence[ArraySource]) -> tuple[str | None, str | None]:
+def common_place(sources: Sequence[ArraySource]) -> tuple[str | None, str | None]:
     """The store's name and the array's path, where there is one for all."""
     if len(sources) == 1:
         return sources[0].store.name, sources[0].path

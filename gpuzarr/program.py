@@ -168,6 +168,19 @@ class Layout:
         """Whether stored axes are array axes in order."""
         return self.axes == tuple(range(len(self.axes)))
 
+    def strides(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Bytes from one element of a decoded chunk to the next along each axis of the array.
+
+        >>> Layout(np.dtype("i2"), (1, 0)).strides((3, 5))
+        (2, 6)
+        """
+        strides = [0] * len(shape)
+        stride = self.dtype.itemsize
+        for axis in reversed(self.axes):
+            strides[axis] = stride
+            stride *= shape[axis]
+        return tuple(strides)
+
 
 @dataclass(frozen=True, slots=True)
 class DecodeProgram:

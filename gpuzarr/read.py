@@ -19,13 +19,14 @@ from gpuzarr.locate import locate_chunks
 from gpuzarr.plan.batches import make_batches, missing_pieces
 from gpuzarr.plan.ranges import MISSING, WHOLE, ByteRanges
 from gpuzarr.stores.mounted import MountedStores, mounted_key
+from gpuzarr.stores.store import gap_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
 
     from gpuzarr.chunk_cache import CacheUse
     from gpuzarr.engines.engine import Engine, Output, Session, Staging
-    from gpuzarr.plan.batches import Batch
+    from gpuzarr.plan.batches import Batch, BatchLimits
     from gpuzarr.plan.chunk_table import ChunkPlan, ChunkTable, PieceTable
     from gpuzarr.plan.joint import JointPlan, Tables
     from gpuzarr.program import DecodeProgram
@@ -135,11 +136,9 @@ def read_share(
     ahead: deque[tuple[DecodeProgram, Batch, Staging]] = deque()
     for part in share.parts:
         program = part.program
-        limits = share.engine.limits_for(program)
-        if careful:
-            limits = replace(limits, gap_nbytes=NEVER_JOIN)
+        limits = _limits(share.engine, part, careful=careful)
         for chunks, pieces in _blocks(part, stores, session):
-            ranges = _locate(part, chunks, stores, session, careful=careful)
+            ranges = _locate(part, chunks, stores, session, stopped, careful=careful)
             missing = missing_pieces(pieces, ranges)
             nmissing = 0 if missing is None else int(missing.chunk[-1]) + 1
             message = "locate: %d chunks in %d objects, %d not in them"
@@ -162,6 +161,15 @@ def read_share(
     return counts.missing
 
 
+def _limits(engine: Engine, part: Part, *, careful: bool) -> BatchLimits:
+    """The engine's limits, with the gap that the stores of the part's arrays name."""
+    limits = engine.limits_for(part.program)
+    if careful:
+        return replace(limits, gap_nbytes=NEVER_JOIN)
+    gaps = [gap for source in part.sources if (gap := gap_of(source.store)) is not None]
+    return replace(limits, gap_nbytes=min(gaps)) if gaps else limits
+
+
 def _blocks(part: Part, stores: Sequence[Store], session: Session) -> Iterator[Tables]:
     """The part's tables, without the chunks that are there decoded: those are written at once."""
     mounts = {id(store): number for number, store in enumerate(stores) if len(stores) > 1}
@@ -173,18 +181,19 @@ def _blocks(part: Part, stores: Sequence[Store], session: Session) -> Iterator[T
             yield chunks, pieces
 
 
-def _locate(
+def _locate(  # noqa: PLR0913  a hop of the loop above
     part: Part,
     chunks: ChunkTable,
     stores: Sequence[Store],
     session: Session,
+    stopped: Callable[[], bool] | None,
     *,
     careful: bool,
 ) -> ByteRanges:
     """Where the chunks of one array lie, or of several."""
     sources = part.sources
     if len(sources) == 1 and len(stores) == 1:
-        ranges, failures = locate_chunks(sources[0], chunks, check_sizes=careful)
+        ranges, failures = locate_chunks(sources[0], chunks, check_sizes=careful, stopped=stopped)
         session.fail(failures)
         return ranges
     number = {id(store): number for number, store in enumerate(stores)}
@@ -198,7 +207,7 @@ def _locate(
         if begin == end:
             continue
         ranges, failures = locate_chunks(
-            source, chunks.part(slice(begin, end)), check_sizes=careful
+            source, chunks.part(slice(begin, end)), check_sizes=careful, stopped=stopped
         )
         mount = number[id(source.store)]
         several = len(stores) > 1

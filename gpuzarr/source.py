@@ -111,8 +111,10 @@ class Snapshot:
                 self.codecs = lower(self.metadata)
             except GpuzarrError as error:
                 self.codecs = error
+                raise
         if isinstance(self.codecs, GpuzarrError):
-            raise self.codecs
+            # What is raised again would hold on to all frames that it went through before.
+            raise self.codecs.with_traceback(None)
         return self.codecs
 
     def prepare(self, store: Store, path: str, options: OpenOptions) -> ArraySource:

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import gpuzarr
-from gpuzarr.engines.pool import shared_pool
 from gpuzarr.stores.store import WHOLE, Blob, Store
 from tests.arrays import plain_store
+from tests.pool_threads import in_pool
 from tests.stored import RegularGrid, Sharding, assert_result, compress, store_v3
 
 if TYPE_CHECKING:
@@ -177,10 +177,9 @@ def test_more_nested_readers_than_threads() -> None:
     inner = gpuzarr.open_array(big_store())
     document = plain_store(BIG, (100, 100))["zarr.json"]
     array = gpuzarr.open_array(ArrayStore({"zarr.json": document}, inner), threads=64)
-    workers = shared_pool()
 
     def read() -> None:
-        futures = [workers.submit(lambda: array[...]) for _ in range(12)]
+        futures = [in_pool(lambda: array[...]) for _ in range(12)]
         for future in futures:
             assert_result(future.result(LIMIT_S), BIG)
 

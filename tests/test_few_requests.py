@@ -15,11 +15,11 @@ import gpuzarr
 from gpuzarr import few
 from gpuzarr.engines.cpu import few as cpu_few
 from gpuzarr.engines.cpu.engine import CpuEngine
-from gpuzarr.engines.pool import shared_pool
 from gpuzarr.stores import files, local
 from gpuzarr.stores.store import WHOLE, Store
 from tests.arrays import CountingStore, plain_store
 from tests.arrays import sharded_store as sharded
+from tests.pool_threads import in_pool
 from tests.stored import (
     RegularGrid,
     Sharding,
@@ -179,9 +179,9 @@ def test_a_thread_of_the_pool_reads_alone() -> None:
     array = gpuzarr.open_array(
         plain_store(values, (8, 8), encode=compress, codecs=("bytes", GZIP)), threads=4
     )
-    found = shared_pool().map(lambda _: array[...], range(24), timeout=LIMIT_S)
+    found = [in_pool(lambda: array[...]) for _ in range(24)]
     for one in found:
-        assert_result(one, values)
+        assert_result(one.result(LIMIT_S), values)
 
 
 # Stores

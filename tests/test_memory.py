@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import pytest
 
 import gpuzarr
 from gpuzarr.engines.cpu import crew
+from gpuzarr.engines.pool import Pool
 from gpuzarr.stores.store import WHOLE
 from tests.arrays import CountingStore, encoded, plain_store, v3_metadata
 from tests.stored import assert_result, compress
@@ -101,10 +102,11 @@ def test_no_more_chunks_are_in_memory_at_once_than_allowed(
             np.ones((16, 262_144), "u1"), (1, 262_144), encode=compress, codecs=("bytes", GZIP)
         )
     )
-    with ThreadPoolExecutor(8) as pool:
-        monkeypatch.setattr(crew, "shared_pool", lambda: pool)
-        array = gpuzarr.open_array(store, **arguments)
-        assert array[...].all()
+    pool = Pool(8)
+    monkeypatch.setattr(crew, "shared_pool", lambda: pool)
+    array = gpuzarr.open_array(store, **arguments)
+    assert array[...].all()
+    pool.end(time.monotonic() + 60)
     assert store.most == most
 
 

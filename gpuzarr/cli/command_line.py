@@ -40,23 +40,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = {name: import_module(f"gpuzarr.cli.{name}") for name in COMMANDS}
     args = make_parser(commands).parse_args(argv)
     screen: Screen = import_module("gpuzarr.cli.screen").Screen(json=args.json)
+    status = OK
     try:
-        status: int = commands[args.command].run(args, screen)
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        screen.error("interrupted")
-        return INTERRUPTED
+        try:
+            status = commands[args.command].run(args, screen)
+        except KeyboardInterrupt:
+            status = INTERRUPTED
+            screen.error("interrupted")
+        except BrokenPipeError:
+            raise
+        except (GpuzarrError, OSError, MemoryError) as error:
+            status = FAILED
+            if args.debug:
+                traceback.print_exc()
+            screen.failure(error)
     except BrokenPipeError:
-        # The reader of a pipe went away (`gpuzarr tree x | head`). Python flushes once more at exit
-        # and would complain there, so that flush goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
-    except (GpuzarrError, OSError, MemoryError) as error:
-        if args.debug:
-            traceback.print_exc()
-        screen.failure(error)
-        return FAILED
-    return status
+        pass  # the reader of a pipe went away (`gpuzarr tree x | head`)
+    except OSError:
+        status = FAILED  # and there is no way to say so
+    return status if end_output() else status or FAILED
+
+
+def end_output() -> bool:
+    """Write what is left, and say whether that could be done, or nobody wants to have it.
+
+    Python does it once more at exit and would complain there, so what fails here goes nowhere then.
+    """
+    good = True
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None:  # it was closed when the program began
+            continue
+        try:
+            stream.flush()
+        except OSError as error:
+            good = good and isinstance(error, BrokenPipeError)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return good
 
 
 def make_parser(commands: dict[str, ModuleType]) -> argparse.ArgumentParser:

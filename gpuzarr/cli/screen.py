@@ -73,7 +73,7 @@ class Screen:
     def document(self, value: object) -> None:
         """Print `value` as JSON; nothing without --json."""
         if self.json:
-            sys.stdout.write(json.dumps(jsonable(value), indent=2, allow_nan=False) + "\n")
+            _write(json.dumps(jsonable(value), indent=2, allow_nan=False) + "\n")
 
     def error(self, text: str) -> None:
         """Print one red line on standard error."""
@@ -110,7 +110,12 @@ class Screen:
         # rich fills each row up to the table's width; nobody wants those spaces in a file.
         text = captured.get().encode("utf-8", "backslashreplace").decode()  # odd file names
         lines = (line.rstrip() for line in text.splitlines())
-        sys.stdout.write("".join(f"{line}\n" for line in lines))
+        _write("".join(f"{line}\n" for line in lines))
+
+
+def _write(text: str) -> None:
+    if sys.stdout is not None:  # it may be closed
+        sys.stdout.write(text)
 
 
 class _Console(Console):

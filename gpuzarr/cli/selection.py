@@ -11,6 +11,9 @@ from gpuzarr.errors import SelectionError
 LONGEST = 100_000
 """Characters; beyond it Python's parser needs more memory than a selection is worth."""
 
+SHOWN = 200
+"""Characters of a text that an error repeats."""
+
 Index = int | slice | EllipsisType | list[int] | list[bool] | None
 Key = str | Index | tuple[Index, ...]
 
@@ -31,7 +34,7 @@ def parse_selection(text: str) -> Key:
     if not text.strip():
         return ...
     if len(text) > LONGEST:
-        raise _wrong(text[:40] + "...", f"is longer than {LONGEST} characters")
+        raise _wrong(text, f"is longer than {LONGEST} characters")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)
@@ -108,7 +111,8 @@ def _integer(node: ast.expr, text: str) -> int:
 
 
 def _wrong(text: str, what: str) -> SelectionError:
+    shown = text if len(text) <= SHOWN else text[:SHOWN] + "..."
     return SelectionError(
-        f"the selection {text!r} {what}; write integers, slices, ..., None or lists of integers, "
+        f"the selection {shown!r} {what}; write integers, slices, ..., None or lists of integers, "
         'such as "0:10, ..., 3"'
     )

@@ -21,6 +21,8 @@ from gpuzarr.codecs.configuration import (
     take_number,
 )
 from gpuzarr.codecs.scalars import DATA_TYPE_BITS, parse_scalar, resolve_number_type
+from gpuzarr.errors import UnsupportedError
+from gpuzarr.metadata.document import shorten
 from gpuzarr.program import (
     Cast,
     CumulativeSum,
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
     from gpuzarr.codecs.chain import Chain, Sizes
 
+MOST_SCALARS = 1 << 12
+"""Pairs of cast_value's scalar map; each is looked for in every chunk."""
 ROUNDING = (
     "nearest-even",
     "towards-zero",
@@ -179,7 +183,11 @@ def _decode_map(scalar_map: object, encoded: np.dtype, array: np.dtype) -> list[
         isinstance(pair, list | tuple) and len(pair) == 2  # noqa: PLR2004  a pair
         for pair in pairs
     ):
-        malformed("cast_value", f"'decode' must be a list of pairs, not {pairs!r}")
+        malformed("cast_value", f"'decode' must be a list of pairs, not {shorten(pairs)}")
+    if len(pairs) > MOST_SCALARS:
+        raise UnsupportedError(
+            f"codec 'cast_value' maps {len(pairs)} scalars; {MOST_SCALARS} are supported"
+        )
     return [
         [parse_scalar("cast_value", key, encoded), parse_scalar("cast_value", value, array)]
         for key, value in pairs

@@ -10,6 +10,7 @@ import numpy as np
 from gpuzarr.codecs.array_codecs import is_integer
 from gpuzarr.codecs.chain import Codec, element_count
 from gpuzarr.codecs.configuration import (
+    find_dtype,
     malformed,
     take_choice,
     take_dtype,
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from gpuzarr.codecs.chain import Chain
+
+MOST_LABELS_NBYTES = 1 << 26
+"""Bytes of categorize's labels, each as long as its dtype says."""
 
 ZFP_MODES = {
     "reversible": (),
@@ -112,11 +116,10 @@ def variable_length(name: str) -> Callable[[Chain, Mapping[str, Any]], None]:
 def vlen_array(chain: Chain, configuration: Mapping[str, Any]) -> None:
     """numcodecs' `vlen-array`: each element is an array of numbers."""
     name = configuration.get("dtype")
-    try:
-        dtype = np.dtype(name)
-    except (TypeError, ValueError):
+    dtype = find_dtype(name) if isinstance(name, str) else None
+    if dtype is None:
         malformed("vlen-array", f"'dtype' is not a NumPy dtype: {name!r}")
-    if not isinstance(name, str) or dtype.hasobject or dtype.itemsize == 0:
+    if dtype.hasobject or dtype.itemsize == 0:
         malformed("vlen-array", f"'dtype' must be a type of fixed size, not {name!r}")
     _objects(chain, "numcodecs.vlen-array", {"dtype": dtype.str})
 
@@ -153,12 +156,15 @@ def categorize(chain: Chain, configuration: Mapping[str, Any]) -> None:
         malformed(codec, "'labels' must be a list of strings")
     encoded = take_dtype(codec, configuration, "astype", np.dtype("u1"))
     name = configuration.get("dtype")
-    try:
-        decoded = np.dtype(str(name))
-    except (TypeError, ValueError):
+    decoded = find_dtype(str(name))
+    if decoded is None:
         malformed(codec, f"'dtype' is not a NumPy dtype: {name!r}")
     if decoded.kind not in "UO":
         malformed(codec, f"'dtype' must be strings or objects, not {name!r}")
+    if not decoded.itemsize:
+        malformed(codec, f"'dtype' has no size: {name!r}")
+    if (1 + len(labels)) * decoded.itemsize > MOST_LABELS_NBYTES:
+        malformed(codec, f"{len(labels)} labels of type {name!r} take too much memory")
     if chain.stage == "array":
         chain.layout_dtype = chain.dtype
         chain.to_bytes()

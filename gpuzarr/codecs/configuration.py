@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -13,8 +14,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
+_DTYPE = re.compile(r"[<>=|]?(\?|[b-zA-Z][A-Za-z0-9_]*(\[[0-9]*[a-zA-Z\u03bc]+\])?)")
+LONGEST_DTYPE = 100
+"""Characters of a dtype's name."""
+LONGEST_PROBLEM = 500
+"""Characters of what is wrong: it repeats the document, which may be of any length."""
+
+
 def malformed(codec: str, problem: str) -> NoReturn:
     """Raise MetadataError for a codec's configuration."""
+    if len(problem) > LONGEST_PROBLEM:
+        problem = problem[:LONGEST_PROBLEM] + "..."
     raise MetadataError(f"codec {codec!r}: {problem}")
 
 
@@ -87,15 +97,25 @@ def take_dtype(
         return default
     if not isinstance(value, str):
         malformed(codec, f"{key!r} must be a NumPy dtype string, not {value!r}")
-    try:
-        dtype = resolve_dtype(value)
-    except (TypeError, ValueError, AttributeError):
+    dtype = find_dtype(value)
+    if dtype is None:
         malformed(codec, f"{key!r} is not a NumPy dtype: {value!r}")
     if dtype.hasobject or dtype.type is np.void or dtype.kind == "T":
         malformed(codec, f"{key!r} must be a type of numbers, not {value!r}")
     if dtype.itemsize == 0:
         malformed(codec, f"{key!r} has no size: {value!r}")
     return dtype
+
+
+def find_dtype(name: str) -> np.dtype | None:
+    """NumPy's or ml_dtypes' dtype of a name; None where there is none."""
+    # NumPy would parse other texts as Python, and warns of its own old names, which begin with "a".
+    if len(name) > LONGEST_DTYPE or not _DTYPE.fullmatch(name):
+        return None
+    try:
+        return resolve_dtype(name)
+    except (TypeError, ValueError, AttributeError):
+        return None
 
 
 def refuse_other_keys(codec: str, configuration: Mapping[str, Any], known: Sequence[str]) -> None:

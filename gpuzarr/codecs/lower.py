@@ -19,6 +19,7 @@ from gpuzarr.codecs.plugins import explain_unknown, lower_unknown
 from gpuzarr.codecs.sharding import CHAIN_CODECS, lower_sharding
 from gpuzarr.codecs.sharding import NAME as SHARDING
 from gpuzarr.errors import MetadataError, UnsupportedError
+from gpuzarr.metadata.document import shorten
 from gpuzarr.metadata.model import RegularGrid
 from gpuzarr.program import DecodeProgram, HostOnly, LoweredCodecs
 
@@ -35,6 +36,9 @@ CODECS: Mapping[str, Codec] = {
     **CHECKSUMS,
 }
 """Every codec that gpuzarr knows by itself, but sharding_indexed, which holds chains of its own."""
+
+MOST_UNKNOWN = 16
+"""Unknown codecs that are looked for among the installed packages, which takes a while for each."""
 
 
 def lower(metadata: ArrayMetadata) -> LoweredCodecs:
@@ -61,9 +65,7 @@ def lower_chain(
     walk(chain, codecs)
     program = DecodeProgram(chain.decode_steps(), chain.layout())
     if chain.reasons:
-        raise UnsupportedError(
-            "the codecs of this array cannot be decoded", reasons=tuple(chain.reasons)
-        )
+        raise _unsupported(chain)
     if program.layout.dtype.hasobject and not any(
         isinstance(step, HostOnly) and step.decoded == "|O" for step in program.steps
     ):
@@ -83,7 +85,7 @@ def chunk_sizes(grid: ChunkGrid) -> Sizes:
 
 def walk(chain: Chain, codecs: Sequence[CodecMetadata]) -> None:
     """Take a chain along codecs in encode order, to the stored bytes."""
-    understood = True
+    understood, unknown = True, 0
     for place, codec in enumerate(codecs):
         if codec.name == SHARDING:
             _expect_stage(chain, SHARDING, "array -> bytes", ("array",))
@@ -94,12 +96,23 @@ def walk(chain: Chain, codecs: Sequence[CodecMetadata]) -> None:
             elif chain.stage == "array" and "array" not in entry.stages():
                 chain.stage = "bytes"
             entry.lower(chain, codec.configuration)
-        elif not lower_unknown(chain, codec) and codec.must_understand:
-            chain.refuse(explain_unknown(codec.name, {**CODECS, SHARDING: None}))
-            understood = False
+        elif not lower_unknown(chain, codec):
+            unknown += 1
+            if codec.must_understand:
+                chain.refuse(explain_unknown(codec.name, {**CODECS, SHARDING: None}))
+                understood = False
+            if max(unknown, len(chain.reasons)) > MOST_UNKNOWN:
+                chain.refuse(f"there are more than {MOST_UNKNOWN} codecs that are not known")
+                raise _unsupported(chain)
     if chain.stage == "array" and understood:
-        names = ", ".join(codec.name for codec in codecs)
-        raise MetadataError(f"no array -> bytes codec among the codecs ({names})")
+        names = shorten([codec.name for codec in codecs])
+        raise MetadataError(f"no array -> bytes codec among the codecs {names}")
+
+
+def _unsupported(chain: Chain) -> UnsupportedError:
+    return UnsupportedError(
+        "the codecs of this array cannot be decoded", reasons=tuple(chain.reasons)
+    )
 
 
 def _expect_stage(chain: Chain, name: str, kind: str, stages: Sequence[str]) -> None:

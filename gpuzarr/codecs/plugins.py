@@ -15,6 +15,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from gpuzarr.errors import UnsupportedError
+from gpuzarr.metadata.document import shorten
 from gpuzarr.plugins import find_plugin
 from gpuzarr.program import HostOnly, canonical_json, dtype_name
 
@@ -114,6 +115,11 @@ def explain_unknown(name: str, known: Mapping[str, object]) -> str:
             "codec 'numcodecs.pickle' is refused: unpickling runs code that the data bring along; "
             "write the array anew with vlen-utf8, vlen-bytes or json2"
         )
+    if identifier.startswith("imagecodecs_"):
+        return (
+            f"codec {name!r} is the package imagecodecs': pip install imagecodecs-numcodecs, or "
+            "call imagecodecs.numcodecs.register_codecs() before the array is opened"
+        )
     try:
         plugin = find_plugin(GROUP, name)
     except UnsupportedError as error:
@@ -132,8 +138,8 @@ def explain_unknown(name: str, known: Mapping[str, object]) -> str:
             )
     names = ", ".join(sorted(name for name in known if not name.startswith(PREFIX)))
     return (
-        f"codec {name!r} is not known; a package can provide it by an entry point in the group "
-        f"{GROUP!r} (known are {names}, and what numcodecs has as {PREFIX}...)"
+        f"codec {shorten(name)} is not known; a package can provide it by an entry point in the "
+        f"group {GROUP!r} (known are {names}, and what numcodecs has as {PREFIX}...)"
     )
 
 

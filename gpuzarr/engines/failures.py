@@ -13,6 +13,7 @@ from gpuzarr.errors import (
     MemoryLimitError,
     StoreError,
 )
+from gpuzarr.plan.ranges import WHOLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from gpuzarr.plan.batches import Batch
     from gpuzarr.plan.chunk_table import PieceTable
     from gpuzarr.plan.ranges import Requests
+    from gpuzarr.stores.store import Blob
 
 
 def combine(failures: Sequence[ChunkFailure]) -> GpuzarrError:
@@ -81,6 +83,19 @@ def fill_what_fits(fill: Callable[[PieceTable], None], pieces: PieceTable) -> di
     return failed
 
 
+def check_blob(requests: Requests, request: int, blob: Blob) -> None:
+    """Refuse bytes that are not those which were asked for.
+
+    Raises:
+        StoreError: they are fewer, or more.
+        ChunkError: the shard is not the one whose index said where they are.
+    """
+    nbytes = requests.nbytes[request]
+    if nbytes not in {WHOLE, len(blob.data)}:
+        raise StoreError(f"the store gave {len(blob.data)} bytes where {nbytes} were asked for")
+    check_validator(requests, request, blob.validator)
+
+
 def check_validator(requests: Requests, request: int, validator: object) -> None:
     """Refuse bytes of a shard that is not the one whose index said where they are.
 
@@ -90,6 +105,21 @@ def check_validator(requests: Requests, request: int, validator: object) -> None
     expected = requests.validators.get(requests.keys[request])
     if expected is not None and validator != expected:
         raise ChunkError("the shard was replaced after its index was read")
+
+
+def storage_failed(error: OSError) -> StoreError:
+    """The error for what a store raised that is an error of the system, and none of ours."""
+    failed = StoreError(f"the store failed: {type(error).__name__}: {error}")
+    failed.__cause__ = error
+    return failed
+
+
+def note_key(error: BaseException, key: str) -> None:
+    """Say which object was being read when a store raised what is no error of a storage.
+
+    It is passed on as it is: nobody here knows what it means.
+    """
+    error.add_note(f"gpuzarr was reading {key!r}")
 
 
 def shard_is_gone() -> StoreError:

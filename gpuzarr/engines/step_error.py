@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+LONGEST_CAUSE = 500
+"""Characters of what was wrong: libraries repeat what they do not understand, at any length."""
+
 
 class StepError(Exception):
     """A decode step found that the chunk's bytes are damaged.
@@ -14,6 +17,8 @@ class StepError(Exception):
     """
 
     def __init__(self, step: str, cause_message: str, checksum: bool = False) -> None:  # noqa: FBT001, FBT002  a record
+        if len(cause_message) > LONGEST_CAUSE:
+            cause_message = cause_message[:LONGEST_CAUSE] + "..."
         super().__init__(step, cause_message, checksum)
         self.step = step
         self.cause_message = cause_message

@@ -195,7 +195,8 @@ class Loader:
                 self._end_before()
             epoch, first = self._rules.epoch(self._epoch), min(self._batch, len(self))
             streams = current_streams(self._variables)
-            read = BatchReader(self._variables, epoch, self._make_caches(streams), streams)
+            caches, ahead = self._make_caches(streams), step if self.prefetch else 0
+            read = BatchReader(self._variables, epoch, caches, streams, ahead)
             batches = Prefetch(read, first, len(self), self.prefetch, step)
             self._end_before = batches.end
             iterator = LoaderIterator(batches, self._variables, epoch, first, step, self._delivered)

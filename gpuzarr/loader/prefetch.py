@@ -17,6 +17,7 @@ import os
 import threading
 import time
 import weakref
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
@@ -73,7 +74,8 @@ class _Shared(Generic[T]):
             if self.making.acquire(timeout=patience):
                 self.making.release()
         elif thread is not threading.current_thread():
-            thread.join(None if patience < 0 else patience)
+            with suppress(RuntimeError):  # Ctrl-C came while it was started: it will find no work
+                thread.join(None if patience < 0 else patience)
         self.drop_results()
         self.results.put(_End())  # for a thread that waits for one
 
@@ -135,8 +137,14 @@ class Prefetch(Generic[T]):
                 name="gpuzarr-loader",
                 daemon=True,  # the finalizer ends it in good order
             )
-            thread.start()
             self._shared.thread = thread
+            try:
+                thread.start()
+            except RuntimeError:  # the system starts none: results are made when they are asked for
+                self._shared.thread = None
+            except BaseException:  # Ctrl-C, while it starts
+                self._shared.stop()
+                raise
 
     def __iter__(self) -> Self:
         return self

@@ -93,7 +93,7 @@ def _chunk_size(value: JSON, where: str, length: int, unit: int) -> int:
     # zarr-python wrote 0 for chunks of zero-length dimensions; any size does there. In shards it
     # has to be a multiple of the chunks inside.
     if length == 0 and value == 0 and isinstance(value, int) and not isinstance(value, bool):
-        return unit
+        return max(unit, 1)
     return as_int(value, where, low=1)
 
 

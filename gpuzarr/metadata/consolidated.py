@@ -11,8 +11,10 @@ first: one that leaves the root spoils the document, whichever node is opened.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from gpuzarr.errors import MetadataError
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
     Parse = Callable[[Mapping[str, JSON]], Node]
     Documents = Mapping[str, Mapping[str, JSON]]
 
+MOST_PREFIXES: Final = 1 << 26
+"""Characters of the paths of groups, written out before each node that such a group lists."""
+
+_AFTER_SLASH: Final = chr(ord("/") + 1)
 _V2_DOCUMENTS: Final = (".zarray", ".zgroup", ".zattrs")
 
 
@@ -39,15 +45,17 @@ class ConsolidatedMetadata(Mapping[str, "ArrayMetadata | GroupMetadata"]):
     `UnsupportedError`; a group comes with the part of this mapping that lies below it.
     """
 
-    __slots__ = ("_children", "_documents", "_nodes", "_parse", "_prefix")
+    __slots__ = ("_documents", "_nodes", "_parse", "_paths", "_prefix")
 
-    def __init__(self, documents: Documents, parse: Parse, prefix: str = "") -> None:
+    def __init__(
+        self, documents: Documents, parse: Parse, prefix: str = "", paths: _Paths | None = None
+    ) -> None:
         """Make a mapping of the paths in `documents` that begin with `prefix`."""
         self._documents = documents
         self._parse = parse
         self._prefix = prefix
         self._nodes: dict[str, Node] = {}
-        self._children: dict[str, list[str]] | None = None
+        self._paths = _Paths(documents) if paths is None else paths
 
     def __getitem__(self, path: str) -> Node:
         node = self._nodes.get(path)
@@ -55,17 +63,19 @@ class ConsolidatedMetadata(Mapping[str, "ArrayMetadata | GroupMetadata"]):
             at = self._prefix + path
             node = self._parse(self._documents[at])
             if isinstance(node, GroupMetadata):
-                below = ConsolidatedMetadata(self._documents, self._parse, at + "/")
+                below = ConsolidatedMetadata(self._documents, self._parse, at + "/", self._paths)
                 node = replace(node, consolidated=below)
             self._nodes[path] = node
         return node
 
     def __iter__(self) -> Iterator[str]:
+        if not self._prefix:
+            return iter(self._documents)
         start = len(self._prefix)
-        return (path[start:] for path in self._documents if path.startswith(self._prefix))
+        return (path[start:] for path in self._paths.below(self._prefix))
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        return len(self._paths.below(self._prefix)) if self._prefix else len(self._documents)
 
     def __contains__(self, path: object) -> bool:
         return isinstance(path, str) and self._prefix + path in self._documents
@@ -79,12 +89,40 @@ class ConsolidatedMetadata(Mapping[str, "ArrayMetadata | GroupMetadata"]):
 
     def children(self, path: str = "") -> list[str]:
         """Names of the nodes directly below a path, sorted."""
-        if self._children is None:
-            self._children = {}
-            for below in sorted(self):
-                parent, _, name = below.rpartition("/")
-                self._children.setdefault(parent, []).append(name)
-        return list(self._children.get(path, ()))
+        return list(self._paths.children.get((self._prefix + path).removesuffix("/"), ()))
+
+
+class _Paths:
+    """All paths of a document, put in order once for all groups: there may be as many groups."""
+
+    def __init__(self, documents: Documents) -> None:
+        """Do nothing yet."""
+        self._documents = documents
+
+    @cached_property
+    def ordered(self) -> list[str]:
+        """Sorted."""
+        return sorted(self._documents)
+
+    @cached_property
+    def place(self) -> dict[str, int]:
+        """Where each stands in the document."""
+        return {path: number for number, path in enumerate(self._documents)}
+
+    @cached_property
+    def children(self) -> dict[str, list[str]]:
+        """Names directly below each path, sorted."""
+        children: dict[str, list[str]] = {}
+        for path in self.ordered:
+            parent, _, name = path.rpartition("/")
+            children.setdefault(parent, []).append(name)
+        return children
+
+    def below(self, prefix: str) -> list[str]:
+        """Those that begin with `prefix`, "a/b/", as they stand in the document."""
+        first = bisect_left(self.ordered, prefix)
+        end = bisect_left(self.ordered, prefix[:-1] + _AFTER_SLASH)
+        return sorted(self.ordered[first:end], key=self.place.__getitem__)
 
 
 def parse_inline(value: JSON, parse: Parse) -> ConsolidatedMetadata | None:
@@ -107,9 +145,13 @@ def parse_inline(value: JSON, parse: Parse) -> ConsolidatedMetadata | None:
         raise wrong(f"{where}.kind", inline.get("kind"), '"inline"')
     documents: dict[str, dict[str, JSON]] = {}
     waiting = [("", inline)]
+    prefixes = 0
     while waiting:
         prefix, carrier = waiting.pop()
         metadata = as_object(member(carrier, "metadata", where), f"{where}.metadata")
+        prefixes += len(prefix) * len(metadata)
+        if prefixes > MOST_PREFIXES:
+            raise MetadataError(f"{where} has groups in groups with names that are too long")
         for path, value_below in metadata.items():
             _check_path(path, where)
             document = as_object(value_below, f"{where}.metadata[{shorten(path)}]")

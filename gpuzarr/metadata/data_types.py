@@ -144,8 +144,7 @@ def ml_dtype(name: str) -> np.dtype:
 
 def struct_fields(data_type: DataType) -> list[tuple[str, DataType]]:
     """Names and types of a v3 struct's fields."""
-    fields = as_list(member(data_type.configuration, "fields"), "fields")
-    return [_parse_field(field, f"fields[{i}]") for i, field in enumerate(fields)]
+    return list(data_type.fields)
 
 
 def as_fields(value: JSON, where: str) -> list[JSON]:
@@ -247,7 +246,7 @@ def _struct(name: str, extension: Extension) -> DataType:
     members = as_fields(extension.member("fields"), where)
     fields = [_parse_field(value, f"{where}[{i}]") for i, value in enumerate(members)]
     dtype = build_struct_dtype([(label, part.dtype, ()) for label, part in fields], where)
-    return DataType(name, dtype, configuration=extension.configuration)
+    return DataType(name, dtype, configuration=extension.configuration, fields=tuple(fields))
 
 
 def _parse_field(value: JSON, where: str) -> tuple[str, DataType]:

@@ -48,7 +48,8 @@ if TYPE_CHECKING:
 
 _HEX: Final = re.compile(r"0[xX]([0-9a-fA-F]{1,32})")
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,40}")
-_DECIMAL: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+# Without two runs of digits side by side, between which a long text could be cut anywhere.
+_DECIMAL: Final = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _NAT: Final = -(2**63)
 _SPECIAL: Final = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": -float("inf")}
 

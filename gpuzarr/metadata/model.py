@@ -42,6 +42,8 @@ class DataType:
     """Significant bits of an element component, for bool and types narrower than a byte."""
     configuration: Mapping[str, JSON] = field(default_factory=dict)
     """The data type's own configuration (unit, scale_factor, length_bytes, fields...)."""
+    fields: tuple[tuple[str, DataType], ...] = ()
+    """Names and types of the fields of a v3 struct."""
 
     @property
     def variable(self) -> bool:

@@ -12,7 +12,7 @@ tables of columns, which the rest of the read works on:
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import pairwise, product
+from itertools import accumulate, pairwise, product
 from math import prod
 from typing import TYPE_CHECKING, TypeVar
 
@@ -218,12 +218,12 @@ class ChunkPlan:
         """A box of the product as tables, in C order; every chunk gives one piece."""
         counts = [part.stop - part.start for part in box]
         count = prod(counts)
-        coords = np.empty((*counts, self.ndim), np.int64)
-        start = np.empty((*counts, len(box)), np.int64)
+        sides, alongs = _product(counts)
+        coords = np.empty((*sides, self.ndim), np.int64)
+        start = np.empty((*sides, len(box)), np.int64)
         out_start = np.empty_like(start)
         extent = np.empty_like(start)
-        for place, (axis, part) in enumerate(zip(self.axes, box, strict=True)):
-            along = (-1, *(1,) * (len(box) - place - 1))
+        for place, (axis, part, along) in enumerate(zip(self.axes, box, alongs, strict=True)):
             for i, dim in enumerate(axis.axis.dims):
                 coords[..., dim] = axis.chunk[part, i].reshape(along)
             start[..., place] = axis.start[part].reshape(along)
@@ -250,12 +250,25 @@ class ChunkPlan:
         sizes = [axis.size[part] for axis, part in zip(self.axes, box, strict=True)]
         if all(len(size) == 1 or bool((size == size[:1]).all()) for size in sizes):
             counts, sizes = [1] * len(counts), [size[:1] for size in sizes]
-        shape = np.empty((*counts, self.ndim), np.int64)
-        for place, (axis, size) in enumerate(zip(self.axes, sizes, strict=True)):
-            along = (-1, *(1,) * (len(sizes) - place - 1))
+        sides, alongs = _product(counts)
+        shape = np.empty((*sides, self.ndim), np.int64)
+        for axis, size, along in zip(self.axes, sizes, alongs, strict=True):
             for i, dim in enumerate(axis.axis.dims):
                 shape[..., dim] = size[:, i].reshape(along)
         return shape.reshape(prod(counts), self.ndim)
+
+
+def _product(counts: Sequence[int]) -> tuple[list[int], list[tuple[int, ...]]]:
+    """The shape of a product of axes, and for each axis the shape of what lies along it.
+
+    Axes of one entry are left out: NumPy has 64 dimensions, which a column needs one more than.
+    """
+    wide = [count for count in counts if count != 1]
+    places = accumulate(count != 1 for count in counts)
+    return wide, [
+        (-1, *(1,) * (len(wide) - place)) if count != 1 else (1,)
+        for count, place in zip(counts, places, strict=True)
+    ]
 
 
 def _take(column: NDArray[AnyInteger], rows: NDArray[np.int64]) -> NDArray[AnyInteger]:
@@ -276,6 +289,10 @@ def plan_chunks(selection: Selection, grid: Sequence[GridAxis], itemsize: int) -
     Raises:
         MemoryLimitError: the tables alone would need gigabytes.
     """
+    if not all(axis.count for axis in selection.axes):
+        # However many chunks the other axes touch.
+        nothing = tuple(_no_pieces(OutputAxis(axis.dims)) for axis in selection.axes)
+        return ChunkPlan(nothing, len(grid), itemsize)
     axes = tuple(
         _span_pieces(axis, grid[axis.dim])
         if isinstance(axis, Span)
@@ -283,6 +300,22 @@ def plan_chunks(selection: Selection, grid: Sequence[GridAxis], itemsize: int) -
         for axis in selection.axes
     )
     return ChunkPlan(axes, len(grid), itemsize)
+
+
+def count_at_least(selection: Selection, grid: Sequence[GridAxis]) -> int:
+    """How many chunks a selection touches if each of its lists stays in one; without any table."""
+    count = 1
+    for axis in selection.axes:
+        if not axis.count:
+            return 0
+        if isinstance(axis, Span) and not jumps(axis.step, grid[axis.dim]):
+            ends = grid[axis.dim].chunk_of(np.array([axis.start, axis.last]))
+            # Smaller steps may jump over every other chunk of a rectilinear grid.
+            touched = min(axis.count, abs(int(ends[1]) - int(ends[0])) + 1)
+            count *= touched if abs(axis.step) == 1 else 1
+        elif isinstance(axis, Span):
+            count *= axis.count
+    return count
 
 
 def _span_pieces(span: Span, grid: GridAxis) -> AxisPieces:

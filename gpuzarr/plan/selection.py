@@ -227,7 +227,7 @@ def _entry(part: Any) -> Any:
         array = np.asarray(part)
     except (TypeError, ValueError, RuntimeError) as error:
         raise SelectionError(f"not an index: {reprlib.repr(part)} ({error})") from error
-    if array.size == 0 and isinstance(part, (list, tuple)):
+    if array.size == 0 and not isinstance(part, np.ndarray):
         array = array.astype(np.int64)
     kind = array.dtype.kind
     if kind not in "iub" or (kind == "b" and array.ndim == 0):

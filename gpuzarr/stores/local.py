@@ -78,7 +78,7 @@ class LocalStore(Store):
     def __reduce__(self) -> tuple[object, ...]:
         return (_remake, (self.name, self.follow_symlinks))
 
-    def read(
+    def read(  # noqa: C901  every call may fail in its own way
         self,
         key: str,
         offset: int = 0,
@@ -109,7 +109,10 @@ class LocalStore(Store):
                 return None
             descriptor = found
         try:
-            status = os.fstat(descriptor)
+            try:
+                status = os.fstat(descriptor)
+            except OSError as error:
+                raise self._failed("read", path, key, error) from error
             if not stat.S_ISREG(status.st_mode):
                 if stat.S_ISDIR(status.st_mode):
                     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gpuzarr.stores.store import WHOLE, Blob, Pending, Store
+from gpuzarr.stores.store import WHOLE, Blob, Pending, Store, give_up_when
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -103,6 +103,11 @@ class _Started:
     def __init__(self, started: dict[int, Pending], places: Sequence[tuple[int, int]]) -> None:
         self._started = started
         self._places = places
+
+    def stop_when(self, stopped: Callable[[], bool]) -> None:
+        """Hand it on; see `gpuzarr.stores.store.give_up_when`."""
+        for pending in self._started.values():
+            give_up_when(pending, stopped)
 
     def result(self, row: int, allocate: Callable[[int], Buffer] = bytearray) -> Blob | None:
         number, row = self._places[row]

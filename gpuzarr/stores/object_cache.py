@@ -46,24 +46,40 @@ class ObjectCache:
         while True:
             kept = state.kept.get(key)
             current = kept is not None and is_current(kept)
-            with state.lock:
-                blob = state.kept.get(key)
-                if blob is not None and blob is kept and not current:
-                    state.nbytes -= state.kept.pop(key).data.nbytes
-                    blob = None
-                if blob is not None:
-                    state.kept.move_to_end(key)
-                    return blob
-                making = state.making.get(key)
-                if mine := making is None:
-                    making = state.making[key] = _Making()
-            if mine:
-                return self._make(state, key, making, make)
-            making.done.wait()
-            if isinstance(making.error, Exception):
-                raise making.error
-            if making.error is None:
-                return making.blob
+            mine, making = False, _Making()
+            try:
+                with state.lock:
+                    blob = state.kept.get(key)
+                    if blob is not None and blob is kept and not current:
+                        state.nbytes -= state.kept.pop(key).data.nbytes
+                        blob = None
+                    if blob is not None:
+                        state.kept.move_to_end(key)
+                        return blob
+                    others = state.making.get(key)
+                    if others is None:
+                        mine = True  # no call between this line and the next, so no Ctrl-C either
+                        state.making[key] = making
+                if others is None:
+                    making.blob = make()
+                    with state.lock:
+                        self._keep(state, key, making.blob)
+                    return making.blob
+            except BaseException as error:
+                making.error = error
+                raise
+            finally:
+                if mine:  # whatever happened: nobody may wait for ever
+                    try:
+                        state.making.pop(key)
+                    finally:
+                        making.under_way.release()
+            with others.under_way:
+                pass
+            if isinstance(others.error, Exception):
+                raise others.error
+            if others.error is None:
+                return others.blob
             # The thread that made it was interrupted (Ctrl-C), which is its own affair: try again.
 
     def holds(self, key: str) -> bool:
@@ -71,24 +87,8 @@ class ObjectCache:
         state = self._current()
         return key in state.kept or key in state.making
 
-    def _make(
-        self, state: _State, key: str, making: _Making, make: Callable[[], Blob | None]
-    ) -> Blob | None:
-        try:
-            making.blob = make()
-        except BaseException as error:
-            making.error = error
-            raise
-        finally:
-            with state.lock:
-                del state.making[key]
-                if making.blob is not None:
-                    self._keep(state, key, making.blob)
-            making.done.set()
-        return making.blob
-
-    def _keep(self, state: _State, key: str, blob: Blob) -> None:
-        if blob.data.nbytes > self.limit_nbytes:
+    def _keep(self, state: _State, key: str, blob: Blob | None) -> None:
+        if blob is None or blob.data.nbytes > self.limit_nbytes:
             return
         state.kept[key] = blob
         state.nbytes += blob.data.nbytes
@@ -121,9 +121,11 @@ class _State:
 class _Making:
     """An object that some thread is making."""
 
-    __slots__ = ("blob", "done", "error")
+    __slots__ = ("blob", "error", "under_way")
 
     def __init__(self) -> None:
-        self.done = threading.Event()
+        # A lock and no event: giving it back is one call of C, which Ctrl-C cannot come between.
+        self.under_way = threading.Lock()
+        self.under_way.acquire()
         self.blob: Blob | None = None
         self.error: BaseException | None = None

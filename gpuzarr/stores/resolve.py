@@ -1,8 +1,8 @@
 """From whatever a user calls a store to a `Store`.
 
-Paths and `file://` URLs are opened here, mappings and zarr-python's stores wrapped. Other URLs go
-to the packages that announce themselves for their scheme, as entry points of the group
-"gpuzarr.stores":
+Paths and URLs of files and object storage are opened here; mappings, and stores of obstore, fsspec
+and zarr-python are wrapped. Other URLs go to the packages that announce themselves for their
+scheme, as entry points of the group "gpuzarr.stores":
 
     [project.entry-points."gpuzarr.stores"]
     ftp = "my_package:open_ftp"     # open_ftp(url, storage_options) -> Store
@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -35,7 +36,8 @@ ENTRY_POINTS = "gpuzarr.stores"
 """The group of entry points; a name in it is a URL scheme."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")  # two letters at least: "C:" is a drive
-_REMOTE = frozenset({"http", "https", "s3", "gs", "gcs", "az", "abfs", "abfss"})
+_REMOTE = frozenset({"http", "https", "s3", "gs", "gcs", "az", "abfs", "abfss", "memory"})
+_MAY_BE_REFERENCES = re.compile(r"(?i)\.(json|parquet|parq)/*\Z").search
 _ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")
 _METADATA_NAMES = frozenset({"zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata"})
 _MOST_NEIGHBOURS = 10_000
@@ -50,10 +52,11 @@ def open_store(
     """The store that a user means, and the node's path inside it ("" is the root).
 
     Args:
-        store: the path of a directory or zip file, a URL, a mapping of keys to bytes, a store,
+        store: the path of a directory, a zip file or a reference file (kerchunk), a URL, a mapping
+            of keys to bytes, a store of obstore's, a file system or mapper of fsspec's, a store,
             array or group of zarr-python, or any object with a method `read` as in `Store`.
         follow_symlinks: for directories, see `LocalStore`.
-        storage_options: for URLs, passed to what opens them.
+        storage_options: for URLs, passed to what opens them; see `gpuzarr.stores.object_options`.
 
     Raises:
         NotFoundError: there is no such file or directory.
@@ -62,26 +65,45 @@ def open_store(
     """
     if isinstance(store, bytes):
         store = os.fsdecode(store)
+    if (references := _open_references(store, storage_options)) is not None:
+        return references, ""
     if isinstance(store, str) and (scheme := _SCHEME.match(store)):
         if scheme[1].lower() != "file":
             return _open_url(store, scheme[1].lower(), storage_options), ""
         store = _path_of_url(store)
     if storage_options:
         raise UnsupportedError(
-            "storage_options are for stores that are given by a URL; this one is not"
+            "storage_options are for stores that are given by a URL; this one is not, so give them"
+            " to what makes it"
         )
     if isinstance(store, (str, os.PathLike)):
         return _open_path(os.fsdecode(store), follow_symlinks=follow_symlinks), ""
+    foreign = _open_foreign(store, follow_symlinks=follow_symlinks)
+    if foreign is not None:
+        return foreign
     if isinstance(store, Mapping):
         return MappingStore(store), ""
-    if type(store).__module__.partition(".")[0] == "zarr":
-        return _open_zarr_store(store, follow_symlinks=follow_symlinks)
     if callable(getattr(store, "read", None)) and not hasattr(store, "seek"):
         return _complete(store), ""
     raise UnsupportedError(
         f"an object of type {type(store).__name__} is not a store: give a path, a URL, a mapping "
         "of keys to bytes, or an object with a method `read` as in gpuzarr.stores.store.Store"
     )
+
+
+def _open_references(store: object, storage_options: Mapping[str, Any] | None) -> Store | None:
+    """References to other files; None for what is not the name of any."""
+    if not isinstance(store, (str, os.PathLike)) or not _MAY_BE_REFERENCES(os.fsdecode(store)):
+        return None
+    from gpuzarr.stores.references import (  # noqa: PLC0415  seldom needed
+        ReferenceStore,
+        is_reference_file,
+    )
+
+    path = os.fsdecode(store)
+    if not is_reference_file(path):
+        return None
+    return ReferenceStore(path, storage_options=storage_options)
 
 
 def _open_path(path: str, *, follow_symlinks: bool) -> Store:
@@ -118,8 +140,8 @@ def _hint(path: str) -> str:
     folder, name = os.path.split(path)
     if name in _METADATA_NAMES:
         return f": open the directory that it is in, {folder}"
-    if name.lower().endswith((".json", ".parquet", ".parq")):
-        return ": reference files (kerchunk) are not read by this version"
+    if name.lower().endswith((".parquet", ".parq")):
+        return ": references in Parquet (kerchunk) are folders"
     return ": a store is a directory or a .zip file"
 
 
@@ -175,36 +197,72 @@ def _open_url(url: str, scheme: str, storage_options: Mapping[str, Any] | None) 
             )
         return _complete(store)
     if scheme in _REMOTE:
-        raise UnsupportedError(
-            f"{scheme}:// URLs are not opened by this version; pass a mapping of keys to bytes, an"
-            " object with the Store protocol, or install a package with an entry point for"
-            f" {scheme!r} in the group {ENTRY_POINTS!r}",
-            store=url,
-        )
+        from gpuzarr.stores.objects import ObjectStore  # noqa: PLC0415  as asyncio, only for URLs
+
+        folder, _, name = url.rstrip("/").rpartition("/")
+        if name.lower().endswith(".zip") and "://" in folder and "?" not in url:
+            name = unquote(name) if scheme in {"http", "https"} else name
+            return ZipStore.of_object(ObjectStore.from_url(folder, storage_options), name)
+        return ObjectStore.from_url(url, storage_options)
     raise UnsupportedError(
         f"no installed package opens {scheme}:// URLs (entry points {ENTRY_POINTS!r}); known"
-        " without one: file",
+        f" without one: file, {', '.join(sorted(_REMOTE))}. A file system of fsspec's opens others:"
+        " fsspec.filesystem(...).get_mapper(path)",
         store=url,
     )
+
+
+def _open_foreign(store: object, *, follow_symlinks: bool) -> tuple[Store, str] | None:
+    """A store of another package, which is imported already where there is one; None: it is not."""
+    attributes = cast("Any", store)
+    package = type(store).__module__.partition(".")[0]
+    if package == "obstore":
+        from gpuzarr.stores.objects import ObjectStore  # noqa: PLC0415
+
+        return ObjectStore(store), ""
+    if package == "zarr" or _is_a(store, "zarr.abc.store", "Store"):
+        return _open_zarr_store(store, follow_symlinks=follow_symlinks)
+    if _is_a(store, "fsspec", "AbstractFileSystem") or _is_a(store, "fsspec", "FSMap"):
+        from gpuzarr.stores.filesystems import open_filesystem  # noqa: PLC0415
+
+        if _is_a(store, "fsspec", "FSMap"):
+            return open_filesystem(attributes.fs, attributes.root), ""
+        return open_filesystem(store), ""
+    return None
+
+
+def _is_a(store: object, module: str, name: str) -> bool:
+    """Whether it is of a class of a module, which is not imported to find out."""
+    kind = getattr(sys.modules.get(module), name, None)
+    return isinstance(kind, type) and isinstance(store, kind)
 
 
 def _open_zarr_store(store: object, *, follow_symlinks: bool) -> tuple[Store, str]:
     """What lies behind one of zarr-python 3's stores, by its public attributes."""
     kind, attributes = type(store).__name__, cast("Any", store)
+    if type(store).__module__.partition(".")[0] != "zarr":
+        kind = ""  # of another package, such as icechunk's
     if kind in {"Array", "Group"}:
         return open_store(attributes.store_path, follow_symlinks=follow_symlinks)
     if kind == "StorePath":
-        opened, _ = open_store(attributes.store, follow_symlinks=follow_symlinks)
-        path = str(attributes.path).strip("/")
+        opened, inside = open_store(attributes.store, follow_symlinks=follow_symlinks)
+        path = "/".join(filter(None, (inside, str(attributes.path).strip("/"))))
         return opened, check_key(path) if path else ""
     if kind == "LocalStore":
         return _open_path(os.fspath(attributes.root), follow_symlinks=follow_symlinks), ""
     if kind == "ZipStore":
         return _open_path(os.fspath(attributes.path), follow_symlinks=follow_symlinks), ""
-    raise UnsupportedError(
-        f"zarr-python's {kind} gives no public access to its bytes without an event loop: give its "
-        "URL or path instead, or for a MemoryStore the dict that it was made of"
-    )
+    if kind == "ObjectStore":
+        return open_store(attributes.store)
+    if kind == "FsspecStore":
+        from gpuzarr.stores.filesystems import open_filesystem  # noqa: PLC0415
+
+        return open_filesystem(attributes.fs, attributes.path), ""
+    if not _is_a(store, "zarr.abc.store", "Store"):
+        raise UnsupportedError(f"zarr-python's {kind} is not a store: give a store, array or group")
+    from gpuzarr.stores.zarr_stores import open_zarr_store  # noqa: PLC0415
+
+    return open_zarr_store(store), ""
 
 
 def _complete(store: object) -> Store:

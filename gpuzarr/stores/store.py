@@ -104,6 +104,38 @@ def row_reader(store: Store) -> ReadRow | None:
     return None
 
 
+def reads_when_asked(store: Store) -> bool:
+    """Whether a store starts no reads early, but reads in the thread that asks for them.
+
+    So do stores that leave `start_reads` as it is. One that does not may have a member of this
+    name, which says whether it starts none after all.
+    """
+    said: bool | None = getattr(store, "reads_when_asked", None)
+    if said is not None:
+        return said
+    return getattr(type(store), "start_reads", None) is Store.start_reads
+
+
+def gap_of(store: Store) -> int | None:
+    """Bytes between two ranges of an object that are rather read than left out, to save a request.
+
+    A store names them as its `gap_nbytes` where a request costs more than one to a local file does.
+    None: as for local files.
+    """
+    gap: int | None = getattr(store, "gap_nbytes", None)
+    return gap
+
+
+def give_up_when(pending: Pending, stopped: Callable[[], bool]) -> None:
+    """Reads that take long ask `stopped` while somebody waits for them, and end when it says so.
+
+    Such a `Pending` has a method `stop_when`.
+    """
+    stop_when = getattr(pending, "stop_when", None)
+    if stop_when is not None:
+        stop_when(stopped)
+
+
 class Pending(Protocol):
     """Reads that were started; each is waited for on its own."""
 

@@ -1,51 +1,50 @@
 """A zip archive as it is: every entry an object, its name the key.
 
-The directory is read once, when the store is made, and the file stays open: the store is that one
-file, whatever is put in its place later. Entries are read without a lock by any number of threads;
-stored ones, which is how Zarr writers make them, cost two reads of the file at first and then one.
+The directory is read once, when the store is made, and the archive stays that one, whatever is put
+in its place later: a file stays open, and an object of another store that was replaced is refused.
+
+Entries are read without a lock by any number of threads. In a file, stored ones, which is how Zarr
+writers make them, cost two reads at first and then one. In an object of another store each is one
+request, or two that are made together, and neighbours share one: see `gpuzarr.stores.zip_ahead`.
 """
 
 from __future__ import annotations
 
-import os
-import stat
-import weakref
-import zlib
 from bisect import bisect_left
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpuzarr.errors import GpuzarrError, NotFoundError, StoreError
-from gpuzarr.stores.files import advise, read_at
-from gpuzarr.stores.object_cache import ObjectCache
-from gpuzarr.stores.store import WHOLE, Blob, Store, check_key, find_range, place
-from gpuzarr.stores.zip_entries import (
-    LOCAL_HEADER_NBYTES,
-    STORED,
-    check_crc,
-    check_entry,
-    find_data,
-    read_directory,
-)
-from gpuzarr.stores.zip_inflate import check_promise, inflate
+from gpuzarr.errors import GpuzarrError
+from gpuzarr.stores.store import WHOLE, Blob, Store, check_key, find_range, gap_of
+from gpuzarr.stores.zip_ahead import StartedEntries
+from gpuzarr.stores.zip_archive import Archive
+from gpuzarr.stores.zip_entries import STORED
+from gpuzarr.stores.zip_source import FileSource, ObjectSource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    import os
+    from collections.abc import Callable, Iterator, Sequence
 
-    from gpuzarr.stores.store import Buffer
-    from gpuzarr.stores.zip_entries import Entry
+    from gpuzarr.stores.store import Buffer, Pending
+    from gpuzarr.stores.zip_source import Source
 
 _AFTER_SLASH = chr(ord("/") + 1)
+
+CACHE_NBYTES = 64 << 20
+"""Bytes of decompressed entries that are kept, by default."""
 
 
 class ZipStore(Store):
     """The entries of a zip archive. The archive's top is the store's root, whatever it holds."""
 
-    def __init__(self, path: str | os.PathLike[str], *, cache_nbytes: int = 64 << 20) -> None:
+    gap_nbytes: int | None = None
+    """See `gpuzarr.stores.store.gap_of`."""
+
+    def __init__(self, path: str | os.PathLike[str], *, cache_nbytes: int = CACHE_NBYTES) -> None:
         """Open the archive and read its directory.
 
         Args:
-            path: the file.
+            path: the file; for an archive that lies elsewhere see `of_object`.
             cache_nbytes: compressed entries up to this size are kept in memory, in sum no more than
                 this, where only parts of them are asked for. Parts of larger ones are decompressed
                 from the entry's beginning every time: do not compress an archive of shards.
@@ -54,26 +53,47 @@ class ZipStore(Store):
             NotFoundError: there is no such file.
             StoreError: it cannot be read, or is not a zip archive, or a damaged one.
         """
-        self.path = Path(os.path.abspath(path))  # noqa: PTH100 -- also tidies "a/../b"
-        self.name = str(self.path)
-        self._descriptor = _open_file(self.name)
-        # Closed with the last reference: the interface has no close, and threads may be reading.
-        weakref.finalize(self, os.close, self._descriptor)
-        status = os.fstat(self._descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise StoreError("a zip archive must be a regular file", store=self.name)
-        self._nbytes = status.st_size
-        self._version = (status.st_mtime_ns, status.st_size)
-        self._entries = read_directory(self._descriptor, self.name)
-        self._starts: dict[str, int] = {}
+        source = FileSource(path)
+        self.path: Path | None = Path(source.name)
+        """The file; None for an object of another store."""
+        self._use(source, cache_nbytes)
+
+    @classmethod
+    def of_object(cls, store: Store, key: str, *, cache_nbytes: int = CACHE_NBYTES) -> ZipStore:
+        """Open an archive that is an object of another store, such as one on the network.
+
+        Its directory is read by at most two requests, the second where it has more than 64 KiB
+        (about 600 entries). A pickle holds the other store, and reads the directory again.
+
+        Args:
+            store: where it lies.
+            key: its key.
+            cache_nbytes: as above.
+
+        Raises:
+            NotFoundError: there is no such object.
+            StoreError: it cannot be read, or is not a zip archive, or a damaged one.
+        """
+        made = cls.__new__(cls)
+        made.path = None
+        made.gap_nbytes = gap_of(store)
+        made._use(ObjectSource(store, key), cache_nbytes)  # noqa: SLF001 -- a constructor
+        return made
+
+    def _use(self, source: Source, cache_nbytes: int) -> None:
+        self.name = source.name
+        self._source = source
+        self._archive = Archive(source, cache_nbytes)
         self._sorted: tuple[str, ...] | None = None
-        self._inflated = ObjectCache(cache_nbytes)
 
     def __repr__(self) -> str:
         return f"ZipStore({self.name!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_remake, (self.name, self._inflated.limit_nbytes))
+        limit = self._archive.inflated.limit_nbytes
+        if isinstance(self._source, ObjectSource):
+            return (_remake_of_object, (self._source.store, self._source.key, limit))
+        return (_remake, (self.name, limit))
 
     def read(
         self,
@@ -86,32 +106,35 @@ class ZipStore(Store):
 
         The checksum is compared where the whole entry is read or decompressed.
         """
-        entry = self._entries.get(key)
+        archive = self._archive
+        if archive.source.has_latency:
+            return self.start_reads((key,), (offset,), (nbytes,)).result(0, allocate)
+        entry = archive.entries.get(key)
         if entry is None:
             check_key(key)
             return None
         try:
             start, stop = find_range(entry.size, key, offset, nbytes)
-            validator = (*self._version, entry.header)
-            whole = stop - start == entry.size
-            if entry.method != STORED and not whole and entry.size <= self._inflated.limit_nbytes:
-                kept = self._inflated.get(key, lambda: self._inflate_whole(entry, key))
-                return kept and kept._replace(data=kept.data[start:stop], validator=validator)
-            data = self._find_data(entry, key)
-            read = self._reader(data, key)
-            if whole and entry.method != STORED:
-                check_promise(read, entry, key)
-            memory = place(allocate, stop - start, key)
-            if entry.method != STORED:
-                inflate(read, entry, key, start, memory)
+            if entry.method == STORED:
+                data = archive.find_data(entry, key)
+                memory = archive.source.read(key, data + start, stop - start, allocate)
+                archive.check_whole(entry, key, memory)
             else:
-                self._fill(memory, data + start, key)
-                if whole:
-                    check_crc(entry, key, zlib.crc32(memory))
+                memory = archive.decompress(
+                    entry, key, start, stop, allocate, lambda: archive.stored_bytes(entry, key)
+                )
         except GpuzarrError as error:
             error.at(store=self.name)
             raise
-        return Blob(memory, validator)
+        return Blob(memory, archive.validator(entry), entry.size)
+
+    def start_reads(
+        self, keys: Sequence[str], offsets: Sequence[int], nbytes: Sequence[int]
+    ) -> Pending:
+        """Ask the other store for all ranges now; those of a file are read when asked for."""
+        if self._source.has_latency:
+            return StartedEntries(self._archive, keys, offsets, nbytes)
+        return super().start_reads(keys, offsets, nbytes)
 
     def list(self, prefix: str = "") -> Iterator[tuple[str, bool]]:
         """The direct children of `prefix` in the archive's directory."""
@@ -119,63 +142,16 @@ class ZipStore(Store):
             check_key(prefix)
         keys = self._sorted
         if keys is None:  # two threads may both sort; they get the same
-            keys = self._sorted = tuple(sorted(self._entries))
+            keys = self._sorted = tuple(sorted(self._archive.entries))
         return _iter_sorted(keys, prefix + "/" if prefix else "")
 
     def size(self, key: str) -> int | None:
         """Bytes of an entry, as the directory promises."""
-        entry = self._entries.get(key)
+        entry = self._archive.entries.get(key)
         if entry is None:
             check_key(key)
             return None
         return entry.size
-
-    def _find_data(self, entry: Entry, key: str) -> int:
-        """Where an entry's data begin: looked up, and the entry judged, at its first read."""
-        start = self._starts.get(key)
-        if start is None:
-            check_entry(entry, key, self._nbytes)
-            header = memoryview(bytearray(LOCAL_HEADER_NBYTES + len(entry.written_name)))
-            self._fill(header, entry.header, key)
-            start = self._starts[key] = find_data(header, entry, key)
-        return start
-
-    def _inflate_whole(self, entry: Entry, key: str) -> Blob:
-        read = self._reader(self._find_data(entry, key), key)
-        check_promise(read, entry, key)
-        memory = place(bytearray, entry.size, key)
-        inflate(read, entry, key, 0, memory)
-        return Blob(memory.toreadonly())
-
-    def _reader(self, data: int, key: str) -> Callable[[int, int], bytes]:
-        """Reads pieces of one entry's stored bytes."""
-
-        def read(offset: int, nbytes: int) -> bytes:
-            piece = bytearray(nbytes)
-            self._fill(memoryview(piece), data + offset, key)
-            return bytes(piece)
-
-        return read
-
-    def _fill(self, memory: memoryview, offset: int, key: str) -> None:
-        try:
-            done = read_at(self._descriptor, memory, offset)
-        except OSError as error:
-            raise StoreError(f"cannot read {self.name}: {advise(error)}", key=key) from error
-        if done != len(memory):
-            raise StoreError("the archive became shorter: open it again", key=key)
-
-
-def _open_file(name: str) -> int:
-    try:
-        # Without waiting, in case it is a pipe.
-        return os.open(
-            name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        )
-    except FileNotFoundError as error:
-        raise NotFoundError(f"there is no file {name}", store=name) from error
-    except (OSError, ValueError) as error:
-        raise StoreError(f"cannot read {name}: {advise(error)}", store=name) from error
 
 
 def _iter_sorted(keys: tuple[str, ...], start: str) -> Iterator[tuple[str, bool]]:
@@ -192,3 +168,7 @@ def _iter_sorted(keys: tuple[str, ...], start: str) -> Iterator[tuple[str, bool]
 
 def _remake(path: str, cache_nbytes: int) -> ZipStore:
     return ZipStore(path, cache_nbytes=cache_nbytes)
+
+
+def _remake_of_object(store: Store, key: str, cache_nbytes: int) -> ZipStore:
+    return ZipStore.of_object(store, key, cache_nbytes=cache_nbytes)

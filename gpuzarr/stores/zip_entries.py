@@ -12,9 +12,10 @@ import stat
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from gpuzarr.errors import StoreError, UnsupportedError
+from gpuzarr.errors import GpuzarrError, StoreError, UnsupportedError
 from gpuzarr.stores.files import advise
 from gpuzarr.stores.store import check_key
+from gpuzarr.stores.zip_source import LARGEST_DIRECTORY
 
 if TYPE_CHECKING:
     from zipfile import ZipInfo
@@ -33,7 +34,11 @@ _UTF8 = 0x800
 _UNIX = 3
 _DEFLATE_RATIO = 1032
 """No deflate stream expands further: two bits for a match of 258 bytes."""
-_LARGEST_DIRECTORY = 1 << 30
+_DESCRIBED = 0x8
+_DESCRIPTOR_NBYTES = 16
+"""Checksum and sizes behind the data, where the writer could not go back; with their signature."""
+MOST_EXTRA_NBYTES = (1 << 16) - 1
+"""Bytes between the name in a local header and the data."""
 
 
 class Entry(NamedTuple):
@@ -63,8 +68,23 @@ class Entry(NamedTuple):
         """Its name, as it stands in the archive."""
         return self.name.encode("utf-8" if self.flags & _UTF8 else "cp437")
 
+    @property
+    def header_nbytes(self) -> int:
+        """Bytes of its local header with the name, without the extra fields behind that."""
+        return LOCAL_HEADER_NBYTES + len(self.written_name)
 
-def read_directory(descriptor: int, name: str) -> dict[str, Entry]:
+    def guess_data(self) -> int | None:
+        """Where its data begin if nothing lies between them and what follows; None: surely not.
+
+        Only the local header knows. To read it together with the data, one must know before.
+        """
+        behind = _DESCRIPTOR_NBYTES if self.flags & _DESCRIBED else 0
+        guess = self.end - behind - self.stored
+        least = self.header + self.header_nbytes
+        return guess if least <= guess <= least + MOST_EXTRA_NBYTES else None
+
+
+def read_directory(file: io.RawIOBase, name: str) -> dict[str, Entry]:
     """Every object of an archive by key; where a name occurs twice, the last one counts.
 
     Folders are left out, and names that are no keys, such as absolute ones and those with "..":
@@ -79,12 +99,12 @@ def read_directory(descriptor: int, name: str) -> dict[str, Entry]:
         """Refuses to read more than a directory can reasonably have, before memory is taken."""
 
         def read(self, size: int | None = -1, /) -> bytes:
-            if size is not None and size > _LARGEST_DIRECTORY:
+            if size is not None and size > LARGEST_DIRECTORY:
                 raise zipfile.BadZipFile("its directory is too large")
             return super().read(size)
 
     try:
-        reader = DirectoryReader(io.FileIO(descriptor, closefd=False))
+        reader = DirectoryReader(file)
         with reader, zipfile.ZipFile(reader) as archive:
             infos, directory_start = archive.infolist(), archive.start_dir
             promised = _read_count(reader, len(archive.comment))
@@ -92,6 +112,8 @@ def read_directory(descriptor: int, name: str) -> dict[str, Entry]:
         raise StoreError(
             f"this is not a zip archive, or a damaged one ({error}): copy it again", store=name
         ) from error
+    except GpuzarrError:
+        raise
     except OSError as error:
         raise StoreError(f"cannot read {name}: {advise(error)}", store=name) from error
     if promised is not None and promised != len(infos) & 0xFFFF:

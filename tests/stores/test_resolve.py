@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 import zipfile
 from collections import ChainMap
@@ -131,8 +132,7 @@ def test_relative_paths_are_named_in_full(folder: Path, monkeypatch: pytest.Monk
     [
         ("zarr.json", "open the directory that it is in"),
         (".zgroup", "open the directory that it is in"),
-        ("reference.json", "kerchunk.*not read by this version"),
-        ("reference.parquet", "kerchunk.*not read by this version"),
+        ("reference.parquet", "kerchunk.*are folders"),
         ("data.nc", "a directory or a .zip file"),
     ],
 )
@@ -168,15 +168,21 @@ def test_an_open_file_is_no_store(archive: Path) -> None:
         open_store(file)
 
 
-@pytest.mark.parametrize("scheme", ["http", "https", "s3", "gs", "az", "S3"])
-def test_urls_say_what_to_do(scheme: str) -> None:
-    with pytest.raises(UnsupportedError, match=r"pass a mapping.*gpuzarr\.stores") as caught:
-        open_store(f"{scheme}://bucket/data.zarr")
+REMOTE = ["http", "https", "s3", "gs", "gcs", "az", "abfs", "abfss", "memory", "S3"]
+
+
+@pytest.mark.parametrize("scheme", REMOTE)
+def test_urls_need_a_package(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(UnsupportedError, match=r"pip install gpuzarr\[remote\]") as caught:
+        open_store(f"{scheme}://user:secret@bucket/data.zarr?sig=secret")
     assert caught.value.store == f"{scheme}://bucket/data.zarr"
 
 
 def test_unknown_schemes_say_what_is_known() -> None:
-    with pytest.raises(UnsupportedError, match=r"no installed package opens ftp://.*file"):
+    with pytest.raises(
+        UnsupportedError, match=r"no installed package opens ftp://.*file.*s3.*fsspec"
+    ):
         open_store("ftp://host/data.zarr")
 
 
@@ -221,8 +227,6 @@ def test_zarr_pythons_stores(folder: Path, archive: Path) -> None:
     packed, _ = open_store(writer)
     assert isinstance(packed, ZipStore)
     assert packed.path == archive
-    with pytest.raises(UnsupportedError, match="the dict that it was made of"):
-        open_store(storage.MemoryStore())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         group = zarr.open_group(folder.parent / "new.zarr", mode="w")
@@ -231,3 +235,19 @@ def test_zarr_pythons_stores(folder: Path, archive: Path) -> None:
     assert (store.name, inside) == (str(folder.parent / "new.zarr"), "a/b")
     assert store.read(f"{inside}/zarr.json") is not None
     assert open_store(group)[1] == ""
+
+
+def test_reference_files(tmp_path: Path) -> None:
+    (tmp_path / "refs.json").write_text('{"zarr.json": "{}", "c/0": ["data.nc", 0, 4]}')
+    (tmp_path / "data.nc").write_bytes(b"data")
+    path = tmp_path / "refs.json"
+    for store in (path, str(path), path.as_uri(), str(path).encode()):
+        opened, inside = open_store(store)
+        blob = opened.read("c/0")
+        assert blob is not None
+        assert (bytes(blob.data), inside) == (b"data", "")
+    allowed = {"allowed_targets": [str(tmp_path / "other")]}
+    with pytest.raises(StoreError, match="allowed_targets"):
+        open_store(path, storage_options=allowed)[0].read("c/0")
+    (tmp_path / "folder.json").mkdir()
+    assert isinstance(open_store(tmp_path / "folder.json")[0], LocalStore)

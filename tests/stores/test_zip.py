@@ -329,7 +329,7 @@ def test_a_pickle_opens_the_file_again(path: Path) -> None:
     packed = pickle.dumps(store)
     again = pickle.loads(packed)  # noqa: S301
     assert read(again, "key", 1, 2) == b"al"
-    assert again._inflated.limit_nbytes == 12  # noqa: SLF001
+    assert again._archive.inflated.limit_nbytes == 12  # noqa: SLF001
     path.unlink()
     with pytest.raises(NotFoundError):
         pickle.loads(packed)  # noqa: S301
@@ -352,6 +352,6 @@ def test_directories_beyond_reason_are_not_read(
     with zipfile.ZipFile(path, "w") as archive:
         for number in range(100):
             archive.writestr(str(number), b"")
-    monkeypatch.setattr(zip_entries, "_LARGEST_DIRECTORY", 1000)
+    monkeypatch.setattr(zip_entries, "LARGEST_DIRECTORY", 1000)
     with pytest.raises(StoreError, match="too large"):
         ZipStore(path)

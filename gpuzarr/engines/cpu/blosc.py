@@ -40,7 +40,7 @@ def prepare(nbytes: int | None, limit: Limit) -> Run:
     """The function of a Blosc step."""
 
     def decode_blosc(encoded: memoryview, target: memoryview | None) -> memoryview:
-        size, blocks = check_frame(encoded)
+        size, blocks = check_frame(encoded, len(encoded))
         if nbytes is not None:
             expect_nbytes(size, nbytes)
         elif size > limit.of(encoded):
@@ -48,19 +48,32 @@ def prepare(nbytes: int | None, limit: Limit) -> Run:
         if size == 0:
             return memoryview(b"")
         place = new_bytes(size) if target is None else target
-        if blocks > 1 and threading.current_thread() is threading.main_thread():
-            # In the main thread numcodecs would start Blosc's own threads, which are slower beside
-            # other work and do not survive a fork; its switch for that belongs to the user.
-            _helper.decompress(encoded, place)
-        else:
-            numcodecs.blosc.decompress(encoded, place)
+        decompress(encoded, place, blocks)
         return place
 
     return decode_blosc
 
 
-def check_frame(encoded: memoryview) -> tuple[int, int]:
+def decompress(encoded: memoryview, place: memoryview, blocks: int) -> None:
+    """Decode a frame of so many blocks, which `check_frame` has seen, in this thread or another.
+
+    Raises:
+        RuntimeError: it is damaged.
+    """
+    if blocks > 1 and threading.current_thread() is threading.main_thread():
+        # In the main thread numcodecs would start Blosc's own threads, which are slower beside
+        # other work and do not survive a fork; its switch for that belongs to the user.
+        _helper.decompress(encoded, place)
+    else:
+        numcodecs.blosc.decompress(encoded, place)
+
+
+def check_frame(encoded: memoryview, there: int | None = None) -> tuple[int, int]:
     """The decoded size of a frame and its number of blocks.
+
+    Args:
+        encoded: the frame, or its beginning.
+        there: how many bytes are there of it; None: not known.
 
     Raises:
         DamageError: the frame is not one, or longer than the bytes that are there.
@@ -70,8 +83,8 @@ def check_frame(encoded: memoryview) -> tuple[int, int]:
     version, _, flags, itemsize, nbytes, block, stored = HEADER.unpack_from(encoded)
     if version != FORMAT_VERSION or flags & RESERVED or flags >> 5 > LAST_FORMAT:
         raise DamageError(f"format version {version} with flags {flags:#04x} is not known")
-    if not HEADER.size <= stored <= len(encoded):
-        raise DamageError(f"the frame has {stored} bytes, but {len(encoded)} are there")
+    if not HEADER.size <= stored or (there is not None and stored > there):
+        raise DamageError(f"the frame has {stored} bytes, but {there} are there")
     if nbytes == 0:
         return 0, 0
     if nbytes < 0 or not 0 < block <= nbytes or itemsize == 0:

@@ -7,16 +7,14 @@ waits for anybody until the queue is empty.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
-from concurrent.futures import wait
+from functools import partial
 from typing import TYPE_CHECKING
 
-from gpuzarr.engines.pool import in_worker, shared_pool
+from gpuzarr.engines.pool import Bell, Task, in_worker, is_ending, shared_pool, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from concurrent.futures import Future
 
     Work = Callable[[], "Work | None"]
 
@@ -36,14 +34,14 @@ class Crew:
         """Start with nobody but the caller."""
         self._queue: deque[Work] = deque()
         self._ready: deque[Work] = deque()
-        self._helpers: set[Future[None]] = set()
+        self._helpers: list[Task] = []
         self._at_once = 1
         self._caller_works = True
         self._low = 0
         self._in_two = False
         self._tokens: deque[None] = deque([None])
-        self._arrived = threading.Event()
-        self._is_low = threading.Event()
+        self._arrived = Bell()
+        self._is_low = Bell()
 
     @property
     def busy(self) -> bool:
@@ -80,14 +78,13 @@ class Crew:
         self._queue.extend(works)
         self._call_helpers()
         self._low = max(len(works), at_once)
-        if self._caller_works:
-            self._work(self._low)
-            return
-        while len(self._queue) > self._low:
+        while not self._caller_works and len(self._queue) > self._low:
             self._is_low.clear()
             if len(self._queue) > self._low:
                 self._is_low.wait(LOOK_AGAIN_S)
             self._call_helpers()
+        if self._caller_works:  # as it was told, or since there are no helpers
+            self._work(self._low)
 
     def finish(self) -> None:
         """Return when everything is done.
@@ -99,21 +96,29 @@ class Crew:
             if self._caller_works:
                 self._work(0)
                 # Helpers that no thread has begun need not come any more.
-                self._helpers = {helper for helper in self._helpers if not helper.cancel()}
+                self._helpers = [helper for helper in self._helpers if not helper.cancel()]
             else:
                 self._call_helpers()
-            wait(self._helpers)
+            for helper in self._helpers:
+                helper.wait()
             self._dismiss()
 
     def abort(self) -> None:
         """Drop what waits, and return when nothing runs any more."""
-        self._queue.clear()
-        self._ready.clear()
-        wait([helper for helper in self._helpers if not helper.cancel()])
+        self.drop()
+        wait_for(self._helpers)
         self._helpers.clear()
 
+    def drop(self) -> None:
+        """Drop what waits; what runs goes on to its end."""
+        self._queue.clear()
+        self._ready.clear()
+
     def _call_helpers(self) -> None:
-        """As many helpers as there is work for."""
+        """As many helpers as there is work for; where none come, the caller works."""
+        if is_ending():
+            self._caller_works = True
+            return
         # The caller takes one piece itself, so a single one needs no helper.
         wanted = min(self._at_once, len(self._queue)) - self._caller_works
         if wanted <= 0:
@@ -121,30 +126,40 @@ class Crew:
         self._dismiss()
         while len(self._helpers) < wanted:
             from_end = (len(self._helpers) + self._caller_works) % 2 == 1
-            self._helpers.add(shared_pool().submit(self._help, from_end))
+            helper = Task(partial(self._help, from_end))
+            self._helpers.append(helper)  # whenever Ctrl-C comes, it is known
+            if not shared_pool().start(helper):
+                self._helpers.pop()
+                self._caller_works = True
+                return
 
     def _dismiss(self) -> None:
         """Forget helpers that have gone; raises what went wrong in them."""
-        gone = {helper for helper in self._helpers if helper.done()}
-        self._helpers -= gone
+        gone = [helper for helper in self._helpers if helper.is_done]
+        if gone:
+            self._helpers = [helper for helper in self._helpers if helper not in gone]
         for helper in gone:
             helper.result()
 
     def _help(self, from_end: bool) -> None:  # noqa: FBT001  only `_call_helpers` calls it
         try:
-            self._work(0, from_end=from_end)
+            self._work(0, from_end=from_end, helps=True)
         finally:
-            self._is_low.set()
+            self._is_low.ring()
 
-    def _work(self, most: int, *, from_end: bool = False) -> None:
+    def _work(self, most: int, *, from_end: bool = False, helps: bool = False) -> None:
         """Work until at most so many pieces wait to be begun.
 
         Every other thread begins at the end of the queue: neighbours write to the same pages of the
-        output, and two threads that touch a fresh page at the same time both clear it.
+        output, and two threads that touch a fresh page at the same time both clear it. Who only
+        helps leaves when the interpreter ends, which waits for the pool's threads, but not for a
+        daemon that reads.
         """
         queue, ready, tokens = self._queue, self._ready, self._tokens
         begin = queue.pop if from_end else queue.popleft
         while ready or len(queue) > most:
+            if helps and is_ending():
+                return
             if ready and (len(ready) >= READY or len(queue) <= most or not tokens):
                 self._do(ready.popleft)
                 continue
@@ -159,7 +174,7 @@ class Crew:
                 self._do(begin)
             finally:
                 tokens.append(token)
-                self._arrived.set()
+                self._arrived.ring()
 
     def _do(self, take: Callable[[], Work]) -> None:
         """Do one piece, unless another thread was faster."""
@@ -171,4 +186,4 @@ class Crew:
         if more is not None:
             self._ready.append(more)
         if len(self._queue) <= self._low:
-            self._is_low.set()
+            self._is_low.ring()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, assert_never, cast
 import numpy as np
 
 from gpuzarr.engines.cpu import checksums, decoders, filters, host_codecs, whole_shard
-from gpuzarr.engines.cpu.prepared import Limit, Prepared, Scratch
+from gpuzarr.engines.cpu.prepared import LEAST_PARTS_NBYTES, Limit, Prepared, Scratch
 from gpuzarr.engines.step_error import DamageError, StepError
 from gpuzarr.program import (
     Cast,
@@ -33,12 +33,16 @@ from gpuzarr.program import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from gpuzarr.engines.cpu.prepared import Span
     from gpuzarr.program import DecodeProgram, Step
 
 OBJECT_LIMIT = Limit(1 << 27, 64)
-"""For bytes that become objects: 128 MiB, and 64 times what is stored."""
+"""For the bytes that become objects: 128 MiB, and 64 times what is stored."""
+
+CHAIN_FACTOR, CHAIN_NBYTES = 8, 1 << 24
+"""Between codecs of unknown sizes there may be eight times the bytes that come out, and 16 MiB."""
 
 _scratch = Scratch()
 
@@ -58,6 +62,14 @@ class ChunkDecoder:
         self._steps = _prepare_all(program, tuple(shape))
         self.takes_many = self._nbytes > 0 and not self._objects
         """Whether `decode_many` takes its chunks."""
+        self.takes_spans = (
+            self.takes_many
+            and self._nbytes >= LEAST_PARTS_NBYTES
+            and bool(self._steps)
+            and self._steps[-1].run_spans is not None
+            and not any(step.writes for step in self._steps[:-1])
+        )
+        """Whether `decode_spans` can do less than `decode`."""
         self.scratch_nbytes = self._find_scratch()
         """Bytes of intermediate results that a thread holds while it decodes a chunk."""
 
@@ -108,6 +120,35 @@ class ChunkDecoder:
         if self._to_array is None:
             return stored
         return stored.transpose(0, *(1 + axis for axis in self._to_array))
+
+    def decode_spans(self, encoded: memoryview, spans: Sequence[Span]) -> np.ndarray:
+        """Decode a chunk, or no more of it than some ranges of bytes: the rest may be anything.
+
+        Args:
+            encoded: the stored bytes, contiguous.
+            spans: of the decoded elements in stored order.
+
+        Returns:
+            The chunk in the array's axis order, in scratch that the thread's next decode reuses.
+
+        Raises:
+            StepError: the bytes are damaged, as far as they were looked at.
+        """
+        *before, last = self._steps
+        data = cast("memoryview", self._run(encoded, None, before))
+        run_spans = last.run_spans
+        found = run_spans and self.decode_by(lambda place: run_spans(data, place, spans))
+        return self.decode(encoded) if found is None else found
+
+    def decode_by(self, fill: Callable[[memoryview], bool]) -> np.ndarray | None:
+        """The chunk in the array's axis order, as somebody else decodes it.
+
+        Args:
+            fill: takes a place for all of it in stored order, which is scratch that the thread's
+                next decode reuses; says whether it was filled. Where it was not, there is None.
+        """
+        place = _scratch.take(1, self._nbytes)
+        return self._as_array(place) if fill(place) else None
 
     def decode_bytes(
         self, encoded: memoryview, count: int, out: memoryview | None = None
@@ -233,19 +274,27 @@ def _prepare_all(program: DecodeProgram, shape: tuple[int, ...]) -> tuple[Prepar
 def _limits(steps: Sequence[Step], sizes: Sequence[int | None], last: Limit) -> list[Limit]:
     """The most bytes that each step may give, from what the steps behind it could have made."""
     limits: list[Limit] = []
-    limit = last
+    limit = base = last
+    becomes_objects = last is OBJECT_LIMIT
     for step, nbytes in zip(reversed(steps), reversed(sizes), strict=True):
-        limit = limit if nbytes is None else Limit(nbytes)
+        if nbytes is not None:
+            limit = base = Limit(nbytes)
         limits.append(limit)
         match step:
             case Decompress():
                 # Every compressor stores what it cannot shrink, at a small loss.
                 limit = Limit(limit.nbytes + limit.nbytes // 4 + (1 << 16), limit.factor)
+            case HostOnly() if becomes_objects:
+                # The limit is for what it takes: what it gives are no bytes.
+                becomes_objects = False
             case HostOnly():
                 # Text is the longest form: "-1.2345678901234567e-300, " for 8 bytes.
                 limit = Limit(4 * limit.nbytes + (1 << 20), limit.factor)
             case _:
                 limit = Limit(2 * limit.nbytes + 64, limit.factor)
+        # However long the chain is: a hundred compressors at a small loss would allow anything.
+        most = (2 if base is OBJECT_LIMIT else CHAIN_FACTOR) * base.nbytes + CHAIN_NBYTES
+        limit = Limit(min(limit.nbytes, most), limit.factor)
     return limits[::-1]
 
 

@@ -28,20 +28,22 @@ import numcodecs.lz4
 import numcodecs.zstd
 import zstandard
 
-from gpuzarr.engines.cpu import blosc, zstd_frames
+from gpuzarr.engines.cpu import blosc, blosc_parts, zstd_frames
 from gpuzarr.engines.cpu.configuration import load
-from gpuzarr.engines.cpu.prepared import Limit, Prepared, new_bytes
+from gpuzarr.engines.cpu.prepared import Limit, Prepared, is_part, new_bytes
 from gpuzarr.engines.step_error import DamageError, expect_nbytes
 from gpuzarr.program import Decompress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from gpuzarr.engines.cpu.prepared import Run, RunBytes, RunMany
+    from gpuzarr.engines.cpu.prepared import Run, RunBytes, RunMany, RunSpans, Span
     from gpuzarr.program import DecodeProgram
 
 SMALL_ZSTD = 1 << 14
 """Frames up to this size are decoded with a reused context, into fresh memory."""
+LEAST_ZSTD_PARTS = 1 << 18
+"""Frames from this size on have several blocks, of which the last ones can be left out."""
 LEAST_MANY = 12
 """Frames from which on it is worth to look at all of them first, and decode them in one call."""
 PIECE = 1 << 16
@@ -82,7 +84,16 @@ def prepare(name: str, step: Decompress, nbytes: int | None, limit: Limit) -> Pr
     large_zstd = step.format == "zstd" and nbytes is not None and nbytes > SMALL_ZSTD
     writes = large_zstd or step.format in ("lz4", "blosc")
     many = _zstd_many(nbytes) if step.format == "zstd" and nbytes and nbytes <= SMALL_ZSTD else None
-    return Prepared(name, run, nbytes, writes, many)
+    return Prepared(name, run, nbytes, writes, many, _spans(step, nbytes))
+
+
+def _spans(step: Decompress, nbytes: int | None) -> RunSpans | None:
+    """What decodes parts of chunks, without leaving out anything that the format would check."""
+    if nbytes is not None and step.format == "blosc":
+        return blosc_parts.decode_spans
+    if nbytes is not None and step.format == "zstd" and nbytes >= LEAST_ZSTD_PARTS:
+        return _decode_zstd_spans
+    return None
 
 
 def may_run_here(program: DecodeProgram) -> bool:
@@ -131,6 +142,20 @@ def _zstd(nbytes: int | None, limit: Limit) -> RunBytes:
         return _zstd_frames(encoded, target, nbytes, limit)
 
     return decode_small if nbytes is not None and nbytes <= SMALL_ZSTD else decode_zstd
+
+
+def _decode_zstd_spans(encoded: memoryview, place: memoryview, spans: Sequence[Span]) -> bool:
+    """Decode a frame up to the last byte that is needed, unless its end has a checksum."""
+    end = max(span[1] for span in spans)
+    if (
+        not is_part(end, len(place))
+        or not zstd_frames.is_one_frame(encoded, len(place))
+        or zstd_frames.has_checksum(encoded)
+    ):
+        return False
+    with suppress(zstandard.ZstdError):
+        return _contexts.decompressor.stream_reader(encoded).readinto(place[:end]) == end
+    return False
 
 
 def _zstd_many(nbytes: int) -> RunMany | None:

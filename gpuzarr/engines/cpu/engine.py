@@ -10,7 +10,7 @@ import numpy as np
 
 from gpuzarr.engines.cpu import results
 from gpuzarr.engines.cpu.decoder import ChunkDecoder, unsupported
-from gpuzarr.engines.cpu.few import CpuFewReader
+from gpuzarr.engines.cpu.few import FEW_NBYTES, CpuFewReader
 from gpuzarr.engines.cpu.session import CpuSession
 from gpuzarr.engines.engine import ProgramReport
 from gpuzarr.engines.memory import CHECKED_NBYTES, available_nbytes
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 BATCH_NBYTES = 32 << 20
 """Encoded and decoded bytes that are planned at a time. The session cuts them for threads, none of
 which holds more than a request and a chunk of them."""
-
-FEW_NBYTES = 1 << 24
-"""Chunks above this size go through a session, which minds how much memory threads take."""
 
 GAP_NBYTES = 1 << 14
 """Bytes of a local file read for nothing to save a request: what one more `preadv` costs."""
@@ -119,7 +116,9 @@ class CpuEngine:
     def few(self, program: DecodeProgram, shape: tuple[int, ...]) -> FewReader | None:
         """A reader, for chunks of which a thread may hold one without asking for memory."""
         nbytes = program.decoded_nbytes(shape)
-        if self.memory_limit is not None or program.layout.dtype.hasobject or nbytes > FEW_NBYTES:
+        if self.memory_limit is not None or program.layout.dtype.hasobject:
+            return None
+        if nbytes > FEW_NBYTES and program.steps:  # of other chunks parts are read
             return None
         return CpuFewReader(decoder_for(program, shape), program, shape, self.threads)
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray  # noqa: TC002  `_kept` is made at once
 
-from gpuzarr.engines.failures import check_validator, shard_is_gone
+from gpuzarr.engines.failures import check_blob, note_key, shard_is_gone, storage_failed
 from gpuzarr.engines.pool import cpu_count
-from gpuzarr.errors import GpuzarrError
+from gpuzarr.errors import GpuzarrError, MemoryLimitError
 from gpuzarr.plan.ranges import WHOLE, changes, next_begin
 
 if TYPE_CHECKING:
@@ -198,11 +198,19 @@ class Fetcher:
         try:
             blob = requested.result(number, allocate)
             if blob is not None:
-                if requested.requests.validators:
-                    check_validator(requested.requests, number, blob.validator)
-                self._data = blob.data
+                data, nbytes = blob.data, requested.requests.nbytes[number]
+                if requested.requests.validators or nbytes not in (WHOLE, len(data)):
+                    check_blob(requested.requests, number, blob)
+                self._data = data
         except GpuzarrError as error:
             self._failure = error
+        except MemoryError as error:
+            self._failure = MemoryLimitError(f"there is not enough memory: {error}")
+        except OSError as error:
+            self._failure = storage_failed(error)
+        except BaseException as error:
+            note_key(error, requested.requests.keys[number])
+            raise
 
 
 def _into(place: memoryview, allocate: Callable[[int], memoryview]) -> Callable[[int], memoryview]:

@@ -10,37 +10,49 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpuzarr.engines.conversion import convert
+from gpuzarr.engines.cpu.blosc_parts import HEAD_NBYTES, decode_run, find_runs
 from gpuzarr.engines.cpu.copying import put, view
 from gpuzarr.engines.cpu.crew import Crew
 from gpuzarr.engines.cpu.decoders import may_run_here
 from gpuzarr.engines.cpu.fetcher import MOST_HELD_NBYTES, EncodedMemory
+from gpuzarr.engines.cpu.prepared import is_part
 from gpuzarr.engines.cpu.session import is_much
 from gpuzarr.engines.cpu.task import RUN_NBYTES
 from gpuzarr.engines.engine import FewRequest
-from gpuzarr.engines.failures import shard_is_gone
+from gpuzarr.engines.failures import note_key, shard_is_gone
 from gpuzarr.engines.step_error import StepError
-from gpuzarr.errors import ChunkError, GpuzarrError
+from gpuzarr.errors import ChunkError, GpuzarrError, MemoryLimitError
 from gpuzarr.plan.ranges import WHOLE
+from gpuzarr.program import Decompress
 from gpuzarr.stores.store import row_reader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
+    from gpuzarr.engines.cpu.blosc_parts import BlockRun
     from gpuzarr.engines.cpu.decoder import ChunkDecoder
+    from gpuzarr.engines.cpu.prepared import Span
     from gpuzarr.engines.engine import FewChunk, Output
     from gpuzarr.program import DecodeProgram
-    from gpuzarr.stores.store import Store
+    from gpuzarr.stores.store import Store, Wanted
 
 TOGETHER_NBYTES = 1 << 14
 """Chunks up to this size are decoded together."""
 BOX_NBYTES = 1 << 16
 """Chunks from this size on, stored as they are, of which only what is needed is read."""
+BLOCKS_NBYTES = 1 << 19
+"""Blosc chunks from this size on, of which only the blocks that are needed are read."""
+FEW_NBYTES = 1 << 24
+"""Chunks above this size go through a session, which minds how much memory threads take; but for
+those of which no more than this is read."""
 MUCH_COUNT = 64
 """Such chunks that are worth another thread."""
 READ_NBYTES = 1 << 21
 """Decoded bytes up to which all is fetched before anything is decoded."""
+PASSED_ON = (GpuzarrError, StepError, ValueError, MemoryError, OSError)
+"""What is told by the read with columns."""
 
 
 class CpuFewReader:
@@ -55,12 +67,14 @@ class CpuFewReader:
         self._nbytes = program.decoded_nbytes(shape)
         self._threads = threads
         self._in_boxes = not program.steps and self._nbytes >= BOX_NBYTES
-        stride = program.layout.dtype.itemsize
-        strides = [0] * len(shape)
-        for axis in reversed(program.layout.axes):
-            strides[axis] = stride
-            stride *= shape[axis]
-        self._strides = tuple(strides)
+        self._in_blocks = (
+            self._nbytes >= BLOCKS_NBYTES
+            and decoder.takes_spans
+            and len(program.steps) == 1
+            and isinstance(program.steps[0], Decompress)
+            and program.steps[0].format == "blosc"
+        )
+        self._strides = program.layout.strides(shape)
 
     def read(
         self,
@@ -75,6 +89,8 @@ class CpuFewReader:
                 _fill(output, place)
             if not requests:
                 return True
+            if self._nbytes > FEW_NBYTES and not self._reads_boxes(store, requests):
+                return False
             count = sum(len(request.chunks) for request in requests)
             much = is_much(self._program, count, count * self._nbytes)
             if self._nbytes <= TOGETHER_NBYTES:
@@ -82,7 +98,7 @@ class CpuFewReader:
             if much and self._threads > 1 and count > 1:
                 return self._read_in_threads(store, requests, output)
             return self._read_some(store, requests, output, _never)
-        except (GpuzarrError, StepError, ValueError, MemoryError):
+        except PASSED_ON:
             return False
 
     def _read_in_threads(
@@ -96,7 +112,7 @@ class CpuFewReader:
         def read_part(part: Sequence[FewRequest]) -> None:
             try:
                 good.append(self._read_some(store, part, output, aborted.is_set))
-            except (GpuzarrError, StepError, ValueError, MemoryError):
+            except PASSED_ON:
                 return
 
         works = [partial(read_part, part) for part in parts]
@@ -116,9 +132,16 @@ class CpuFewReader:
         output: Output,
         stopped: Callable[[], bool],
     ) -> bool:
-        boxes = self._in_boxes and requests[0].nbytes == WHOLE and row_reader(store) is not None
-        count = sum(len(request.chunks) for request in requests)
+        boxes = self._reads_boxes(store, requests)
         with EncodedMemory() as memory:
+            if self._in_blocks:
+                requests = [
+                    request
+                    for request in requests
+                    if stopped() or not self._read_blocks(store, request, output, memory)
+                ]
+                memory.clear()
+            count = sum(len(request.chunks) for request in requests)
             if not boxes and count * self._nbytes <= READ_NBYTES:
                 return self._read_together(store, requests, output, memory, stopped)
             for request in requests:
@@ -136,6 +159,10 @@ class CpuFewReader:
                     self._write(_part(data, chunk), chunk, output)
         return True
 
+    def _reads_boxes(self, store: Store, requests: Sequence[FewRequest]) -> bool:
+        """Whether only what is needed of the chunks is read."""
+        return self._in_boxes and requests[0].nbytes == WHOLE and row_reader(store) is not None
+
     def _read_box(
         self, store: Store, request: FewRequest, output: Output, memory: EncodedMemory
     ) -> None:
@@ -147,19 +174,67 @@ class CpuFewReader:
         (chunk,) = request.chunks
         dtype, strides = self._program.layout.dtype, self._strides
         shape = [part.stop - part.start for part in chunk.take]
-        begin = sum(part.start * stride for part, stride in zip(chunk.take, strides, strict=True))
-        reach = sum((count - 1) * stride for count, stride in zip(shape, strides, strict=True))
-        blob = store.read(request.key, begin, reach + dtype.itemsize, memory.allocate)
+        begin, end = self._span(chunk.take)
+        nbytes = end - begin
+        if nbytes > FEW_NBYTES:
+            raise MemoryLimitError(f"{nbytes} bytes are much for one thread")
+        blob = store.read(request.key, begin, nbytes, memory.allocate)
         if blob is None:
             _fill(output, chunk.put)
             return
-        if blob.size != self._nbytes:
+        if blob.size != self._nbytes or len(blob.data) != nbytes:
             raise ChunkError("the object has another size than a chunk")
         values: NDArray[Any] = np.ndarray(shape, dtype, blob.data, 0, strides)
         conversion = output.conversion
         if not conversion.identity:
             values = convert(values, conversion)
         put(view(output.array, chunk.put), values)
+
+    def _read_blocks(
+        self, store: Store, request: FewRequest, output: Output, memory: EncodedMemory
+    ) -> bool:
+        """Read and decode the blocks of a Blosc chunk that are needed; says whether it was done."""
+        read_row = row_reader(store)
+        chunk = request.chunks[0]
+        span = self._span(chunk.take)
+        if (
+            read_row is None
+            or len(request.chunks) > 1
+            or not is_part(span[1] - span[0], self._nbytes)
+        ):
+            return False
+        stored = None if chunk.nbytes == WHOLE else chunk.nbytes
+        runs: list[BlockRun] = []
+
+        def wanted() -> Iterator[Wanted]:
+            offset, validator = request.offset + chunk.start, request.validator
+            yield request.key, offset, HEAD_NBYTES, validator
+            runs.extend(find_runs(memory.all(), self._nbytes, [span], stored) or ())
+            for run in runs:
+                yield request.key, offset + run.low, run.high - run.low, validator
+
+        memory.clear()
+        ends = read_row(wanted(), memory, _never)
+        if not runs or len(ends) != 1 + len(runs):
+            return False
+        data = memory.all()
+        places = pairwise(ends)
+
+        def fill(place: memoryview) -> bool:
+            return all(
+                decode_run(data, run, data[begin:end], place)
+                for run, (begin, end) in zip(runs, places, strict=True)
+            )
+
+        values = self._decoder.decode_by(fill)
+        if values is None:
+            return False
+        part, conversion = values[chunk.take], output.conversion
+        put(
+            view(output.array, chunk.put),
+            part if conversion.identity else convert(part, conversion),
+        )
+        return True
 
     def _read_together(
         self,
@@ -218,12 +293,29 @@ class CpuFewReader:
         conversion = output.conversion
         target = view(output.array, chunk.put)
         if not conversion.identity:
-            target[...] = convert(self._decoder.decode(encoded)[chunk.take], conversion)
+            target[...] = convert(self._decode(encoded, chunk.take), conversion)
             return
         if target.nbytes == self._nbytes and self._is_memory(target):
             self._decoder.decode(encoded, target.reshape(-1).view(np.uint8).data)
             return
-        put(target, self._decoder.decode(encoded)[chunk.take])
+        put(target, self._decode(encoded, chunk.take))
+
+    def _decode(self, encoded: memoryview, take: tuple[slice, ...]) -> NDArray[Any]:
+        """What is taken of a chunk."""
+        decoder = self._decoder
+        if decoder.takes_spans:
+            span = self._span(take)
+            if is_part(span[1] - span[0], self._nbytes):
+                return decoder.decode_spans(encoded, [span])[take]
+        return decoder.decode(encoded)[take]
+
+    def _span(self, take: tuple[slice, ...]) -> Span:
+        """The bytes of a decoded chunk from the first that is taken to the last."""
+        begin, end = 0, self._program.layout.dtype.itemsize
+        for part, stride in zip(take, self._strides, strict=True):
+            begin += part.start * stride
+            end += (part.stop - 1) * stride
+        return begin, end
 
     def _is_memory(self, target: NDArray[Any]) -> bool:
         """Whether the place of a whole chunk is one run of memory, of the chunk's own form."""
@@ -273,11 +365,20 @@ def _fetch(store: Store, request: FewRequest, memory: EncodedMemory) -> memoryvi
     Raises:
         GpuzarrError: the storage failed, or a shard is another than its index was of, or gone.
     """
-    blob = store.read(request.key, request.offset, request.nbytes, memory.allocate)
+    key, offset, nbytes = request.key, request.offset, request.nbytes
+    try:
+        blob = store.read(key, offset, nbytes, memory.allocate)
+    except PASSED_ON:
+        raise
+    except BaseException as error:
+        note_key(error, key)
+        raise
     if blob is None:
-        if request.nbytes == WHOLE:
+        if nbytes == WHOLE:
             return None
         raise shard_is_gone()
+    if nbytes != WHOLE and len(blob.data) != nbytes:
+        raise ChunkError("these are not as many bytes as were asked for")
     if request.validator is not None and blob.validator != request.validator:
         raise ChunkError("the shard was replaced")
     return blob.data
@@ -291,4 +392,4 @@ def _part(data: memoryview, chunk: FewChunk) -> memoryview:
 def _fill(output: Output, place: tuple[slice, ...]) -> None:
     conversion = output.conversion
     fill = output.fill if conversion.identity else convert(output.fill, conversion)
-    output.array[place] = fill
+    output.array[(*place, ...)] = fill  # "..." since an object's place would take the array itself

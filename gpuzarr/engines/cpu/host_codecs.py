@@ -56,6 +56,7 @@ def unsupported(step: HostOnly) -> tuple[str, ...]:
 
 
 _MODULES = {
+    "numcodecs.grib": "eccodes",
     "numcodecs.msgpack2": "msgpack",
     "numcodecs.pcodec": "pcodec",
     "numcodecs.zfpy": "zfpy",

@@ -15,6 +15,7 @@ from numcodecs.vlen import VLenBytes, VLenUTF8
 
 from gpuzarr.engines.cpu.configuration import load
 from gpuzarr.engines.step_error import DamageError, expect_nbytes
+from gpuzarr.metadata.document import MAX_DIMENSIONS, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -123,17 +124,21 @@ def _check_items(items: object) -> tuple[np.dtype, list[int]]:
         raise DamageError("not a list that ends with a dtype and a shape")
     name, shape = items[-2:]
     if not isinstance(name, str) or not isinstance(shape, list):
-        raise DamageError(f"not a dtype and a shape: {name!r}, {shape!r}")
+        raise DamageError(f"not a dtype and a shape: {shorten(name)}, {shorten(shape)}")
+    if len(shape) > MAX_DIMENSIONS or not all(type(size) is int for size in shape):
+        raise DamageError(f"{shorten(shape)} is no shape")
     return np.dtype(name), shape
 
 
 def _flatten(items: list[Any], shape: list[int]) -> list[Any]:
     """The elements of lists that are nested as deep as `shape` is long."""
-    for depth, size in enumerate(shape):
+    for depth in range(len(shape)):
         if depth:
+            if not all(isinstance(each, list) for each in items):
+                raise DamageError(f"the lists do not have the shape {shorten(shape)}")
             items = [item for each in items for item in each]
-        if len(items) != prod(shape[: depth + 1]) or not isinstance(size, int):
-            raise DamageError(f"the lists do not have the shape {shape}")
+        if len(items) != prod(shape[: depth + 1]):
+            raise DamageError(f"the lists do not have the shape {shorten(shape)}")
     return items
 
 

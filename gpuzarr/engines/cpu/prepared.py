@@ -9,11 +9,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     Run = Callable[[memoryview, memoryview | None], memoryview | np.ndarray]
     RunBytes = Callable[[memoryview, memoryview | None], memoryview]
     RunMany = Callable[[list[memoryview], memoryview], bool]
+    RunSpans = Callable[[memoryview, memoryview, Sequence["Span"]], bool]
+
+Span = tuple[int, int]
+"""The first byte of a range, and the one behind the last."""
+
+LEFT_OUT = 4
+"""One of so many bytes of a chunk must be left out, to make it worth decoding a part..."""
+LEAST_PARTS_NBYTES = 1 << 17
+"""... of chunks from this size on."""
 
 KEPT_NBYTES = 1 << 24
 """A thread keeps scratch up to this size for its next chunks; larger scratch is given back."""
@@ -37,6 +46,9 @@ class Prepared:
     run_many: RunMany | None = None
     """Takes the bytes of several chunks and a place for the results of all; gives whether it could
     do them at once, which only sound chunks let it."""
+    run_spans: RunSpans | None = None
+    """Takes the encoded bytes, a place for the whole result, and ranges of it; writes those, and
+    perhaps more. Gives whether it did, which only sound chunks let it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +85,15 @@ class Scratch(threading.local):
     def take_many(self, nbytes: int) -> memoryview:
         """A place for the results of several chunks, which lies in no slot."""
         return self.take(MANY_SLOT, nbytes)
+
+
+def is_part(nbytes: int, of: int) -> bool:
+    """Whether so many bytes of so many are few enough that the others should be left out.
+
+    >>> is_part(75, 100), is_part(76, 100)
+    (True, False)
+    """
+    return nbytes <= of - of // LEFT_OUT
 
 
 def new_bytes(nbytes: int) -> memoryview:

@@ -8,6 +8,7 @@ chunk fills alone, which decoders may then write straight into.
 from __future__ import annotations
 
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from gpuzarr.engines.conversion import convert
 from gpuzarr.engines.cpu.boxes import Boxes
 from gpuzarr.engines.cpu.copying import put, view
+from gpuzarr.engines.cpu.prepared import is_part
 from gpuzarr.plan.ranges import next_begin
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gpuzarr.engines.cpu.prepared import Span
     from gpuzarr.engines.engine import Output
     from gpuzarr.plan.chunk_table import OutputAxis, PieceTable
     from gpuzarr.program import Layout
@@ -139,6 +142,34 @@ class PieceWriter:
     def place(self, chunk: int) -> memoryview | None:
         """The memory that this chunk alone fills, in its own order; None: use `write`."""
         return self.places(chunk, chunk + 1)
+
+    def spans(
+        self, strides: Sequence[int], itemsize: int, nbytes: int
+    ) -> list[list[Span] | None] | None:
+        """For each chunk the bytes that its pieces need, from the first to the last of each.
+
+        None: all of the chunk; and none for any chunk where all of all are needed.
+
+        Args:
+            strides: of a chunk's elements, along each dimension of the array.
+            itemsize: of an element.
+            nbytes: of a chunk.
+        """
+        if self._lists or not len(self._extent):
+            return None
+        along = np.array([strides[axis.dims[0]] if axis.dims else 0 for axis in self._axes])
+        last = self._start + (self._extent - 1) * [axis.step for axis in self._axes]
+        begin = np.minimum(self._start, last) @ along
+        end = np.maximum(self._start, last) @ along + itemsize
+        needed = np.bincount(self._owner, end - begin, minlength=len(self._first) - 1)
+        parts = [is_part(count, nbytes) for count in needed.tolist()]
+        if not any(parts):
+            return None
+        all_spans = list(zip(begin.tolist(), end.tolist(), strict=True))
+        return [
+            all_spans[first:stop] if part else None
+            for part, (first, stop) in zip(parts, pairwise(self._first), strict=True)
+        ]
 
     def write(self, chunk: int, values: NDArray[Any]) -> None:
         """Convert and write all pieces of a decoded chunk.
@@ -268,9 +299,10 @@ class PieceWriter:
         for row in range(self._first[chunk], self._first[chunk + 1]):
             target = self._target(row)
             if fill.dtype.hasobject:
-                # An element may be a list, which NumPy would spread over the place.
+                # An element may be a list, which NumPy would spread over the place; and the place
+                # of a single object would take the array itself.
                 shape = output.array[(*target, ...)].shape  # a view, 0-d ones too
-                output.array[target] = np.broadcast_to(fill, shape)
+                output.array[(*target, ...)] = np.broadcast_to(fill, shape)
             else:
                 output.array[target] = fill
 

@@ -16,6 +16,7 @@ from gpuzarr.engines.cpu.scatter import piece_writers
 from gpuzarr.engines.cpu.task import BatchTask, ScatterTask
 from gpuzarr.engines.failures import combine
 from gpuzarr.errors import MemoryLimitError
+from gpuzarr.stores.store import give_up_when
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,14 +69,30 @@ class CpuSession:
         self._is_first = True
         self._failures: list[ChunkFailure] = []
         self._missing: list[int] = []
-        self._aborted = threading.Event()
-        self._stopped = stopped
+        self._aborted = aborted = threading.Event()
+
+        def is_stopped() -> (
+            bool
+        ):  # work refers to this and not to the session, which may be dropped
+            return aborted.is_set() or (stopped is not None and stopped())
+
+        self._is_stopped = is_stopped
+        """Whether nobody wants the result any more."""
+
+    def __del__(self) -> None:
+        """Of a read that nobody waits for: helpers leave after what they have begun."""
+        crew: Crew | None = getattr(self, "_crew", None)  # Ctrl-C may come before there is one
+        if crew is not None and crew.busy:
+            self._aborted.set()
+            crew.drop()
 
     def fetch(self, program: DecodeProgram, batch: Batch, store: Store) -> Pending:
         """Start the batch's reads, in stores that start them early."""
         del program
         requests = batch.requests
-        return store.start_reads(requests.keys, requests.offset, requests.nbytes)
+        pending = store.start_reads(requests.keys, requests.offset, requests.nbytes)
+        give_up_when(pending, self._is_stopped)
+        return pending
 
     def decode(self, program: DecodeProgram, batch: Batch, staging: Pending) -> None:
         """Cut the batch into pieces of work, and do them with as many threads as they are worth."""
@@ -126,7 +143,7 @@ class CpuSession:
     def finish(self) -> int:
         """Wait for all work, and raise what failed; gives the number of chunks not stored."""
         self._crew.finish()
-        if self._failures:
+        if self._failures and not self._is_stopped():  # reads that were given up failed in that way
             raise combine(self._failures)
         return sum(self._missing)
 
@@ -134,10 +151,6 @@ class CpuSession:
         """Stop, and wait until nothing writes any more."""
         self._aborted.set()
         self._crew.abort()
-
-    def _is_stopped(self) -> bool:
-        """Whether nobody wants the result any more."""
-        return self._aborted.is_set() or (self._stopped is not None and self._stopped())
 
     def _at_once_in_limit(self, program: DecodeProgram, batch: Batch) -> int:
         """How many threads may decode such chunks at once, each one chunk at a time.

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from gpuzarr.engines.cpu.crew import Work
     from gpuzarr.engines.cpu.decoder import ChunkDecoder
+    from gpuzarr.engines.cpu.prepared import Span
     from gpuzarr.engines.engine import Output
     from gpuzarr.errors import ChunkFailure
     from gpuzarr.plan.batches import Batch
@@ -95,6 +96,11 @@ class BatchTask:
         self.decoded_nbytes = int(sizes.sum())
         """Bytes of all its chunks."""
         alike = self._decoders[0] is self._decoders[-1] and len(set(map(id, self._decoders))) == 1
+        self._spans: list[list[Span] | None] | None = None
+        if alike and self._decoders[0].takes_spans and len(self._writers) == 1:
+            layout, shape = program.layout, tuple(shapes[0].tolist())
+            strides = layout.strides(shape)
+            self._spans = self._writers[0].spans(strides, layout.dtype.itemsize, self._nbytes[0])
         self._together = 1
         if alike and self._decoders[0].takes_many and len(shapes) > 1:
             self._together = max(1, RUN_NBYTES // max(1, self._nbytes[0]))
@@ -179,7 +185,7 @@ class BatchTask:
                     writer.fill(row)
                 return
             self._check_memory(row)
-            values = self._decoders[row].decode(data, place)
+            values = self._decode(row, data, place)
             if place is None:
                 step = "convert"
                 for writer in writers:
@@ -194,6 +200,13 @@ class BatchTask:
             if not step.startswith("convert"):
                 raise
             self._fail(row, step, error)
+
+    def _decode(self, row: int, data: memoryview, place: memoryview | None) -> NDArray[Any]:
+        """Decode a chunk, or what is needed of it."""
+        spans = self._spans and self._spans[row]
+        if spans and place is None:
+            return self._decoders[row].decode_spans(data, spans)
+        return self._decoders[row].decode(data, place)
 
     def _check_memory(self, row: int) -> None:
         """Refuse a chunk that does not fit into what is free, before anything is allocated."""

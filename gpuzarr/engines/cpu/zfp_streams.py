@@ -19,6 +19,8 @@ import numpy as np
 from gpuzarr.engines.step_error import DamageError, expect_nbytes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gpuzarr.engines.cpu.prepared import Run
 
 MAGIC = int.from_bytes(b"zfp\x05", "little")
@@ -49,7 +51,8 @@ def with_header(dtype: np.dtype, nbytes: int) -> Run:
         if own != dtype.newbyteorder("="):
             raise DamageError(f"elements of {own} where {dtype} is due")
         expect_nbytes(prod(sizes) * own.itemsize, nbytes)
-        return _decode(bytes(encoded), sizes, dtype)
+        stream = bytes(encoded)
+        return _decode(lambda room, byte: stream.ljust(len(stream) + room, byte), sizes, dtype)
 
     return decode_zfpy
 
@@ -66,16 +69,22 @@ def without_header(dtype: np.dtype, settings: dict[str, Any]) -> Run:
             raise DamageError(f"{len(encoded)} bytes are too few for {sizes}")
         if 8 * len(encoded) < _count_blocks(sizes):  # each block takes a bit at the least
             raise DamageError(f"{len(encoded)} bytes are too few for {sizes}")
-        stream = np.frombuffer(encoded, np.uint8)
-        if bits % 8:
-            # The header ends in the middle of a byte: shift everything by half a byte.
-            shifted = np.zeros(len(stream) + 1, np.uint8)
-            shifted[:-1] = stream << np.uint8(4)
-            shifted[1:] |= stream >> np.uint8(4)
-            shifted[0] |= np.uint8(header >> (bits - 4))
-            stream = shifted
         whole = (header & ((1 << bits // 8 * 8) - 1)).to_bytes(bits // 8, "little")
-        return _decode(whole + stream.tobytes(), sizes, dtype)
+        given = bytes(encoded)
+
+        def padded(room: int, byte: bytes) -> bytes:
+            stream = np.frombuffer(given.ljust(len(given) + room, byte), np.uint8)
+            if bits % 8:
+                # The header ends in the middle of a byte: shift everything by half a byte, the
+                # padding too, which begins right behind the stream's last bit.
+                shifted = np.zeros(len(stream) + 1, np.uint8)
+                shifted[:-1] = stream << np.uint8(4)
+                shifted[1:] |= stream >> np.uint8(4)
+                shifted[0] |= np.uint8(header >> (bits - 4))
+                stream = shifted
+            return whole + stream.tobytes()
+
+        return _decode(padded, sizes, dtype)
 
     return decode_zfp
 
@@ -140,19 +149,26 @@ def _count_blocks(sizes: list[int]) -> int:
     return prod(-(-size // 4) for size in sizes)
 
 
-def _decode(stream: bytes, sizes: list[int], dtype: np.dtype) -> memoryview:
-    """Decode a stream with a header, which must be whole."""
+def _decode(padded: Callable[[int, bytes], bytes], sizes: list[int], dtype: np.dtype) -> memoryview:
+    """Decode a stream with a header, which must be whole.
+
+    Args:
+        padded: gives the stream with so many bytes of padding behind it.
+        sizes: of the array, as zfp has them.
+        dtype: of the result.
+    """
     import zfpy  # noqa: PLC0415  an optional package
 
-    values = 1 << 2 * len(sizes)
-    # No block takes more than its values' bit planes and the tests between them; a fixed rate may
-    # ask for more, but not beyond what the header can say.
-    most = max(
-        66 * values + 128, int(zfpy.header(stream.ljust(32, b"\0"))["config"]["expert"]["minbits"])
-    )
-    room = _count_blocks(sizes) * most // 8 + 64
-    numbers = zfpy.decompress_numpy(stream.ljust(room + len(stream), b"\0"))
-    again = zfpy.decompress_numpy(stream.ljust(room + len(stream), b"\xff"))
+    blocks, values = _count_blocks(sizes), 1 << 2 * len(sizes)
+    least = int(zfpy.header(padded(32, b"\0"))["config"]["expert"]["minbits"])
+    # The header is the data's own: what it asks for is held against what is there.
+    if 8 * len(padded(0, b"\0")) < least * blocks:
+        raise DamageError("the data end early")
+    # No block takes more than its values' bit planes and the tests between them, unless a fixed
+    # rate asks for more.
+    room = blocks * max(66 * values + 128, least) // 8 + 64
+    numbers = zfpy.decompress_numpy(padded(room, b"\0"))
+    again = zfpy.decompress_numpy(padded(room, b"\xff"))
     if numbers.tobytes() != again.tobytes():
         raise DamageError("the data end early")
     flat = np.ascontiguousarray(numbers).reshape(-1).astype(dtype, copy=False)

@@ -13,6 +13,7 @@ MAGIC = 0xFD2FB528
 SKIPPABLE_MAGIC = 0x184D2A50
 RLE_BLOCK = 1
 RESERVED_BLOCK = 3
+CHECKSUM_FLAG = 4
 CHECKSUM_NBYTES = 4
 
 
@@ -40,6 +41,11 @@ def is_one_frame(encoded: memoryview, nbytes: int) -> bool:
         return False
 
 
+def has_checksum(frame: memoryview) -> bool:
+    """Whether the content of a frame, which is one, is followed by its checksum."""
+    return bool(frame[4] & CHECKSUM_FLAG)
+
+
 def are_alike(frames: Sequence[memoryview], nbytes: int) -> bool:
     """Whether all are exactly one frame of one block that says `nbytes` of content.
 
@@ -52,7 +58,7 @@ def are_alike(frames: Sequence[memoryview], nbytes: int) -> bool:
     descriptor = first[4]
     size = 6 - (descriptor >> 5 & 1) + (descriptor >> 5 & 1, 2, 4, 8)[descriptor >> 6]
     header, block_end = first[:size], size + 3
-    rest = block_end + (CHECKSUM_NBYTES if descriptor & 4 else 0)
+    rest = block_end + (CHECKSUM_NBYTES if descriptor & CHECKSUM_FLAG else 0)
     from_bytes = int.from_bytes
     for frame in frames:
         block = from_bytes(frame[size:block_end], "little")
@@ -97,7 +103,7 @@ def _walk_frame(encoded: memoryview, place: int) -> tuple[int, int | None]:
         if kind == RESERVED_BLOCK:
             raise DamageError("a block of a reserved kind")
         place += 3 + (1 if kind == RLE_BLOCK else nbytes)
-    if descriptor & 4:
+    if descriptor & CHECKSUM_FLAG:
         place += CHECKSUM_NBYTES
     if place > len(encoded):
         _truncated()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from gpuzarr.engines.cuda.layout import slots
 from gpuzarr.engines.failures import chunk_failure, step_failure
-from gpuzarr.engines.pool import in_worker, shared_pool
+from gpuzarr.engines.pool import do_all
 from gpuzarr.engines.step_error import StepError
 from gpuzarr.errors import MemoryLimitError
 
@@ -70,10 +70,5 @@ def decode_on_host(  # noqa: PLR0913, PLR0917  what is decoded, and with what
             cause = MemoryLimitError(f"there is not enough memory: {error}")
             failures.append(chunk_failure(batch, row, "fetch", cause))
 
-    places = range(len(rows))
-    if len(rows) == 1 or in_worker():
-        for place in places:
-            decode(place)
-    else:
-        list(shared_pool().map(decode, places))
+    do_all(decode, range(len(rows)))
     return slab, offset, failures

@@ -88,14 +88,15 @@ class Reading:
         self.part = part
         self.started: PinnedReading | None = None
         decoders = find_decoders(batch, part)
-        self.nbytes = slab_nbytes(staged_nbytes(batch, part, decoders))
+        self._room_nbytes = staged_nbytes(batch, store, part, decoders)
+        self.nbytes = slab_nbytes(self._room_nbytes)
         """Host memory that it takes."""
 
     def start(self, engine: CudaEngine) -> PinnedReading:
         """Begin, if that was not done yet."""
         if self.started is None:
             self.started = PinnedReading(
-                self.batch, self.store, self.part, engine.pool, engine.threads
+                self.batch, self.store, self.part, engine.pool, engine.threads, self._room_nbytes
             )
         return self.started
 
@@ -112,16 +113,21 @@ class CudaSession:
         self._engine = engine
         self._device = engine.on_device
         self._stream = stream
-        self._targets = [
-            OutputTarget(output, self._device.address_of(output.array)) for output in outputs
-        ]
         self._failures: list[ChunkFailure] = []
         self._readings: deque[Reading | DirectReading] = deque()
         self._flights: deque[Flight] = deque()
+        self._targets = [
+            OutputTarget(output, self._device.address_of(output.array)) for output in outputs
+        ]
         self._flying_nbytes = 0
         self._host_nbytes = 0
         """Of the slabs that are in use: of readings that were started, and of flights."""
         self._missing = 0
+
+    def __del__(self) -> None:
+        """Of a read that nobody waits for: the device uses its memory until the work is done."""
+        if getattr(self, "_flights", ()) or getattr(self, "_readings", ()):
+            self.abort()
 
     # ----------------------------------------------------------------------------------- hops
 

@@ -11,26 +11,29 @@ straight into the slab.
 from __future__ import annotations
 
 import threading
-from concurrent.futures import wait
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from gpuzarr.engines.failures import (
-    check_validator,
+    check_blob,
     chunk_failure,
+    note_key,
     shard_is_gone,
     step_failure,
+    storage_failed,
 )
-from gpuzarr.engines.pool import in_worker, shared_pool
+from gpuzarr.engines.pool import Task, in_worker, shared_pool, wait_for
 from gpuzarr.engines.step_error import StepError
 from gpuzarr.errors import GpuzarrError, MemoryLimitError
 from gpuzarr.plan.ranges import WHOLE
+from gpuzarr.stores.store import give_up_when
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from concurrent.futures import Future
 
     from numpy.typing import NDArray
 
@@ -47,6 +50,14 @@ SLOT = 16
 """Bytes in the slab begin at multiples of this."""
 GROWTH_NBYTES = 64
 """Room for the bytes by which an encoded chunk may be larger than a decoded one, and an eighth."""
+MOST_GAPS_NBYTES = 1 << 20
+"""Bytes between the chunks of a request that room is made for beforehand."""
+LARGE_NBYTES = 1 << 26
+"""Chunks from which on the store is asked how large their objects are, before room is made."""
+MOST_WORK = 1 << 40
+"""Bytes of a request that threads are shared out by."""
+MOST_EXPANSION = 1 << 10
+"""How much larger than its object a chunk may be whose room is made beforehand, as in deflate."""
 
 
 class HostDecoder(Protocol):
@@ -89,17 +100,48 @@ def find_decoders(batch: Batch, part: HostPart) -> list[HostDecoder]:
     return [part.decoder_for(part.program, tuple(shape)) for shape in shapes.tolist()]
 
 
-def staged_nbytes(batch: Batch, part: HostPart, decoders: Sequence[HostDecoder]) -> int:
-    """Bytes of slab that a batch takes, where that is known, and nearly always suffice else."""
+def staged_nbytes(
+    batch: Batch, store: Store, part: HostPart, decoders: Sequence[HostDecoder]
+) -> int:
+    """Bytes of slab that a batch takes, where that is known, and nearly always suffice else.
+
+    What does not fit finds room elsewhere. So no more is taken for large chunks than their objects
+    can fill: how large they are, metadata and indexes of shards say, which may be lies.
+    """
+    nbytes = np.asarray(batch.requests.nbytes, np.int64)
     chunks_nbytes = batch.chunks.decoded_nbytes
     if part.count and not part.checks_only:
         sizes = [decoder.nbytes_after(part.count) for decoder in decoders]
         known = zip(sizes, chunks_nbytes.tolist(), strict=True)
-        return sum(-(-(d if s is None else s) // SLOT) * SLOT for s, d in known)
-    nbytes = np.asarray(batch.requests.nbytes, np.int64)
+        most = np.array([d if s is None else s for s, d in known], np.int64)
+        return _slots(_credible(most, batch, batch.request, store, MOST_EXPANSION))
     decoded = np.bincount(batch.request, chunks_nbytes, minlength=len(nbytes)).astype(np.int64)
-    most = np.where(nbytes == WHOLE, decoded + decoded // 8 + GROWTH_NBYTES, nbytes)
-    return int((-(-most // SLOT) * SLOT).sum())
+    ranges = np.minimum(nbytes, 2 * decoded + MOST_GAPS_NBYTES)
+    most = np.where(nbytes == WHOLE, decoded + decoded // 8 + GROWTH_NBYTES, ranges)
+    return _slots(_credible(most, batch, np.arange(len(nbytes)), store, 1))
+
+
+def _credible(
+    most: NDArray[np.int64],
+    batch: Batch,
+    request: NDArray[np.int64],
+    store: Store,
+    expansion: int,
+) -> NDArray[np.int64]:
+    """Sizes of places, (n,), large ones at most `expansion` times the objects that fill them.
+
+    `request` is (n,) the batch's request that fills each place.
+    """
+    for place in np.flatnonzero(most > LARGE_NBYTES).tolist():
+        with suppress(GpuzarrError, OSError):  # who reads it says what is the matter
+            size = store.size(batch.requests.keys[int(request[place])]) or 0
+            most[place] = min(int(most[place]), expansion * size + GROWTH_NBYTES)
+    return most
+
+
+def _slots(nbytes: NDArray[np.int64]) -> int:
+    """Bytes that places take together."""
+    return int((-(-nbytes // SLOT) * SLOT).sum())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,38 +162,53 @@ class StagedChunks:
 class PinnedReading:
     """The reads of one batch, under way."""
 
-    def __init__(
-        self, batch: Batch, store: Store, part: HostPart, pool: SlabPool, threads: int
+    def __init__(  # noqa: PLR0913, PLR0917  what is read, and with what
+        self,
+        batch: Batch,
+        store: Store,
+        part: HostPart,
+        pool: SlabPool,
+        threads: int,
+        nbytes: int,
     ) -> None:
-        """Start reading with at most `threads` threads."""
+        """Start reading with at most `threads` threads, into a slab of `nbytes`."""
         self.batch = batch
         self._part = part
         self._failures: list[ChunkFailure] = []
         self._stopped = threading.Event()
         requests = batch.requests
         self._pending: Pending = store.start_reads(requests.keys, requests.offset, requests.nbytes)
+        give_up_when(self._pending, self._stopped.is_set)
         count = len(requests)
         # The chunks of each request stand together, in the order of the requests.
         self._first = np.searchsorted(batch.request, np.arange(count + 1)).tolist()
         self._decoders = find_decoders(batch, part)
-        self._room = _Room(pool, staged_nbytes(batch, part, self._decoders))
+        self._room = _Room(pool, nbytes)
         n = len(batch.chunks)
         self._offset = np.zeros(n, np.int64)
         self._nbytes = np.zeros(n, np.int64)
         self._state = np.full(n, FAILED, np.uint8)
-        self._tasks: list[Future[None]] = []
+        self._tasks: list[Task] = []
         runs = _runs(self._work(), threads)
-        if in_worker():  # a thread of the pool must not wait for the pool
-            self._later: Sequence[tuple[int, int]] = runs
-        else:
-            self._later = ()
-            self._tasks = [shared_pool().submit(self._read_run, *run) for run in runs]
+        self._later: list[tuple[int, int]] = []
+        """Runs that no thread of the pool reads; `wait` does."""
+        try:
+            for run in runs:
+                task = Task(partial(self._read_run, *run))
+                self._tasks.append(task)
+                # A thread of the pool must not wait for the pool.
+                if in_worker() or not shared_pool().start(task):
+                    self._tasks.pop()
+                    self._later.append(run)
+        except BaseException:  # nobody else could end what was begun
+            self.abort()
+            raise
 
     def wait(self) -> tuple[StagedChunks, list[ChunkFailure]]:
         """The chunks, once all are there, and what failed."""
         for run in self._later:
             self._read_run(*run)
-        self._later = ()
+        self._later.clear()
         for task in self._tasks:
             task.result()
         slab, used = self._room.close()
@@ -160,9 +217,7 @@ class PinnedReading:
     def abort(self) -> None:
         """Give up, and wait until nothing is written any more."""
         self._stopped.set()
-        for task in self._tasks:
-            task.cancel()
-        wait(self._tasks)
+        wait_for(self._tasks)
         self._room.close()[0].give_back()
 
     def _work(self) -> NDArray[np.int64]:
@@ -171,7 +226,8 @@ class PinnedReading:
         decoded = np.bincount(
             self.batch.request, self.batch.chunks.decoded_nbytes, minlength=len(nbytes)
         )
-        work = np.where(nbytes < 0, decoded, nbytes)
+        # Sizes that a shard's index only claims would overflow.
+        work = np.where(nbytes < 0, decoded, np.minimum(nbytes, MOST_WORK))
         return np.asarray(work + decoded * (not self._part.checks_only), np.int64)
 
     def _read_run(self, first: int, end: int) -> None:
@@ -186,6 +242,11 @@ class PinnedReading:
                 self._fail(rows, error)
             except MemoryError as error:
                 self._fail(rows, MemoryLimitError(f"there is not enough memory: {error}"))
+            except OSError as error:
+                self._fail(rows, storage_failed(error))
+            except BaseException as error:
+                note_key(error, self.batch.requests.keys[request])
+                raise
 
     def _read(self, request: int, rows: range) -> None:
         batch, part = self.batch, self._part
@@ -198,11 +259,11 @@ class PinnedReading:
                 raise shard_is_gone()
             self._state[rows.start : rows.stop] = MISSING
             return
-        check_validator(batch.requests, request, blob.validator)
+        check_blob(batch.requests, request, blob)
         if not straight:
             self._decode(rows, blob.data, whole=whole)
             return
-        if not claim.claimed:  # the store has the bytes in memory of its own
+        if not claim.holds(blob.data):  # the store has the bytes in memory of its own
             self._room.copy(blob.data, claim)
         these = slice(rows.start, rows.stop)
         self._offset[these] = claim.offset + batch.start[these]
@@ -236,7 +297,7 @@ class PinnedReading:
             size = decoder.nbytes_after(count)
             claim = _Claim(self._room)
             try:
-                if size is None:
+                if size is None or not self._room.has(size):
                     self._room.copy(decoder.decode_bytes(encoded, count), claim)
                 else:
                     decoder.decode_bytes(encoded, count, claim.allocate(size))
@@ -275,20 +336,26 @@ def _runs(work: NDArray[np.int64], threads: int) -> list[tuple[int, int]]:
 class _Claim:
     """A place in the slab, once somebody has asked for it."""
 
-    __slots__ = ("_room", "claimed", "nbytes", "offset")
+    __slots__ = ("_memory", "_room", "nbytes", "offset")
 
     def __init__(self, room: _Room | None) -> None:
         self._room = room
-        self.claimed = False
+        self._memory: memoryview | None = None
         self.offset = self.nbytes = 0
 
     def allocate(self, nbytes: int) -> memoryview:
         """Memory for so many bytes, as `Store.read` asks for it."""
         if self._room is None:
             return memoryview(bytearray(nbytes))
-        self.offset, memory = self._room.take(nbytes)
-        self.claimed, self.nbytes = True, nbytes
-        return memory
+        self.offset, self._memory = self._room.take(nbytes)
+        self.nbytes = nbytes
+        return self._memory
+
+    def holds(self, data: memoryview) -> bool:
+        """Whether these bytes fill the place, and are not a copy that somebody made of them."""
+        return (
+            self._memory is not None and data.obj is self._memory.obj and len(data) == self.nbytes
+        )
 
 
 class _Room:
@@ -300,6 +367,10 @@ class _Room:
         self._lock = threading.Lock()
         self._used = 0
         self._overflow: list[tuple[int, bytearray]] = []
+
+    def has(self, nbytes: int) -> bool:
+        """Whether there is room for so many bytes more."""
+        return self._used + nbytes <= len(self._slab.array)
 
     def take(self, nbytes: int) -> tuple[int, memoryview]:
         """The next place of `nbytes`: its offset, and its memory."""

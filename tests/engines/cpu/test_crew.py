@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gpuzarr.engines.cpu.crew import READY, Crew
-from gpuzarr.engines.pool import cpu_count, shared_pool
+from gpuzarr.engines.pool import cpu_count
+from tests.pool_threads import in_pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,7 +53,7 @@ def full_pool() -> Iterator[None]:
         begun.release()
         assert go.wait(LIMIT_S)
 
-    busy = [shared_pool().submit(wait) for _ in range(cpu_count())]
+    busy = [in_pool(wait) for _ in range(cpu_count())]
     for _ in busy:
         assert begun.acquire(timeout=LIMIT_S)
     try:
@@ -96,7 +97,7 @@ def test_a_crew_in_a_thread_of_the_pool_waits_for_nobody() -> None:
         crew.finish()
         return len(done)
 
-    assert list(shared_pool().map(lambda _: read(), range(16), timeout=LIMIT_S)) == [15] * 16
+    assert [future.result(LIMIT_S) for future in [in_pool(read) for _ in range(16)]] == [15] * 16
 
 
 # Works in two parts

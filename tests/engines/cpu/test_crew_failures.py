@@ -15,6 +15,7 @@ from gpuzarr import few
 from gpuzarr.engines.cpu import few as cpu_few
 from gpuzarr.engines.cpu import task
 from gpuzarr.engines.cpu.crew import Crew
+from gpuzarr.engines.pool import Bell
 from tests.arrays import plain_store
 from tests.stored import assert_result
 
@@ -139,17 +140,17 @@ def test_an_error_in_either_part_is_raised(
         in_time(run)
 
 
-class PreemptedEvent(threading.Event):
-    """Its setter loses the processor just afterwards."""
+class PreemptedBell(Bell):
+    """Who rings it loses the processor just afterwards."""
 
-    def set(self) -> None:
-        super().set()
+    def ring(self) -> None:
+        super().ring()
         time.sleep(0.02)
 
 
 def test_errors_of_all_helpers_do_not_leave_the_caller_waiting() -> None:
-    # In `_help` the event is set before the future is done. A caller in `add` that wakes in
-    # between takes the helpers for alive, and clears the event. It needs helpers
+    # In `_help` the bell is rung before the task is done. A caller in `add` that wakes in
+    # between takes the helpers for alive, and forgets that it rang. It needs helpers
     # alone (Blosc in the main thread) that all raise (a store with a bug), and bad luck.
     def fail() -> None:
         time.sleep(0.01)
@@ -157,7 +158,7 @@ def test_errors_of_all_helpers_do_not_leave_the_caller_waiting() -> None:
 
     def run() -> None:
         crew = Crew()
-        crew._is_low = PreemptedEvent()  # noqa: SLF001
+        crew._is_low = PreemptedBell()  # noqa: SLF001
         try:
             for _ in range(4):
                 crew.add([fail] * 3, 2, caller_works=False)

@@ -15,7 +15,7 @@ from tests.arrays import CountingStore, plain_store, sharded_store
 from tests.stored import compress
 
 if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
+    from gpuzarr.engines.pool import Pool
 
 LEAST_NBYTES = 1 << 19
 PLAIN_FACTOR = session.PLAIN_FACTOR
@@ -26,7 +26,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     """One entry for each time that the pool was asked for."""
     times: list[None] = []
 
-    def count() -> ThreadPoolExecutor:
+    def count() -> Pool:
         times.append(None)
         return shared_pool()
 

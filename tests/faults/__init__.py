@@ -1,0 +1,1 @@
+"""What goes wrong around a reader: stores, files, threads, processes, signals, memory."""

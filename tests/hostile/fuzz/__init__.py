@@ -1,0 +1,1 @@
+"""Harnesses that explore: see README.md."""
