@@ -202,7 +202,7 @@ class PendingRead:
         except BaseException as error:
             self._give_up(sessions)
             if isinstance(error, (ChunkError, StoreError)):
-                self._error = copied(error)  # whose traceback leads here: no circle
+                self._error = copied(error).with_traceback(None)  # which leads here: no circle
             raise
         return sessions
 
@@ -217,7 +217,7 @@ class PendingRead:
         except BaseException as error:
             self._give_up(sessions)
             if isinstance(error, GpuzarrError):
-                self._error = copied(error)  # whose traceback leads here: no circle
+                self._error = copied(error).with_traceback(None)  # which leads here: no circle
             raise
         whole = self._stopped is None or not self._stopped()
         for part in self._parts:

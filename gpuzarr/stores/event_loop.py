@@ -11,14 +11,26 @@ import asyncio
 import atexit
 import os
 import threading
+import time
 
 GRACE_S = 2.0
 """How long the end of the process waits for cancelled requests."""
 
+QUIET_S = 0.1
+"""How long after the last answer, at least, the interpreter ends: the thread of a library that gave
+it may still be about to let go of Python's objects, and would end the process with a crash."""
+
 _lock = threading.Lock()
 _background: _Background | None = None
+_last_answer = 0.0
 _inherited: list[object] = []
 """Loops of a parent process: closing one would close what the parent listens on."""
+
+
+def note_answer() -> None:
+    """A request has ended, now."""
+    global _last_answer  # noqa: PLW0603  one loop a process is the point
+    _last_answer = time.monotonic()
 
 
 def background_loop() -> asyncio.AbstractEventLoop:
@@ -40,20 +52,20 @@ class _Background:
 
     def _run(self) -> None:
         loop = self.loop
-        try:
-            loop.run_forever()
-            waiting = asyncio.all_tasks(loop)
-            for task in waiting:
-                task.cancel()
-            if waiting:
-                loop.run_until_complete(asyncio.wait(waiting, timeout=GRACE_S / 2))
-        finally:
-            loop.close()
+        loop.run_forever()
+        waiting = asyncio.all_tasks(loop)
+        for task in waiting:
+            task.cancel()
+        if waiting:
+            loop.run_until_complete(asyncio.wait(waiting, timeout=GRACE_S / 2))
 
     def close(self) -> None:
-        """Cancel what is under way, and end the thread."""
+        """Cancel what is under way, and end the thread; nothing may be started any more."""
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(GRACE_S)
+        time.sleep(max(0.0, _last_answer + QUIET_S - time.monotonic()))
+        if not self._thread.is_alive():
+            self.loop.close()
 
 
 def _close() -> None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 from gpuzarr.errors import StoreError
-from gpuzarr.stores.event_loop import background_loop
+from gpuzarr.stores.event_loop import background_loop, note_answer
 from gpuzarr.stores.store import Blob, place
 
 if TYPE_CHECKING:
@@ -289,11 +289,14 @@ async def _fly(
             async with turns.taken(places):
                 found = await get()
     except asyncio.CancelledError:
+        note_answer()
         answer.fail(_given_up())
         raise
     except BaseException as error:  # noqa: BLE001  it is the asker's
+        note_answer()
         answer.fail(error)
     else:
+        note_answer()
         answer.give(found)
 
 
