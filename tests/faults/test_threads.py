@@ -109,7 +109,7 @@ values = dict(old)
 array = gpuzarr.open_array(values, threads=4)
 stop = threading.Event()
 def write():
-    while not stop.is_set():
+    while not stop.wait(1e-4):
         for version in (new, old):
             values["c/1/1"] = version["c/1/1"]
 writer = threading.Thread(target=write)
@@ -127,10 +127,12 @@ def read(number):
         ratio = np.unique(part[piece] / NUMBERS[45:75, 65:115][piece])
         assert ratio.tolist() in ([1.0], [3.0]), ratio
         seen.add(ratio[0])
-with ThreadPoolExecutor(6) as pool:
-    list(pool.map(read, range(200)))
-stop.set()
-writer.join()
+try:
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(read, range(100)))
+finally:
+    stop.set()
+    writer.join()
 values.update(old)
 assert (array[...] == NUMBERS).all()
 print("done")
