@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-ROOT = Path(__file__).parents[1]
+from tests.benchmark_scripts import run_benchmark
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 ROWS = {"ceilings": 3, "decompression": 9, "checksums": 4, "reads": 7}
 
 
 def run(target: Path, *arguments: str) -> tuple[dict[str, list[dict[str, Any]]], str]:
     """What is kept, and what is printed."""
-    done = subprocess.run(
-        [
-            sys.executable,
-            str(ROOT / "benchmarks" / "gpu.py"),
-            "--fake",
-            "--json",
-            str(target),
-            *arguments,
-        ],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(target.read_text()), done.stdout
+    printed = run_benchmark("gpu.py", "--fake", "--json", str(target), *arguments)
+    return json.loads(target.read_text()), printed
 
 
 def test_every_row_has_its_numbers(tmp_path: Path) -> None:

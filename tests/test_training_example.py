@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from tests.benchmark_scripts import run_benchmark
 
 ROOT = Path(__file__).parents[1]
 EPOCH = r"^loss (\d\.\d+), epoch \d: 20 of 20 batches, .* waited (\d+)% of .* s$"
@@ -23,21 +23,12 @@ EPOCH = r"^loss (\d\.\d+), epoch \d: 20 of 20 batches, .* waited (\d+)% of .* s$
     reason="PyTorch is not installed",
 )
 def test_the_example_learns(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "train_crops.py"), "--quick"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    epochs = re.findall(EPOCH, done.stdout, re.MULTILINE)
+    printed = run_benchmark("train_crops.py", "--quick", cwd=tmp_path)
+    epochs = re.findall(EPOCH, printed, re.MULTILINE)
     losses = [float(loss) for loss, _ in epochs]
     assert len(losses) == 3
     assert losses == sorted(losses, reverse=True)
-    assert f"learned: the loss went from {losses[0]:.3f} to {losses[-1]:.3f}" in done.stdout
+    assert f"learned: the loss went from {losses[0]:.3f} to {losses[-1]:.3f}" in printed
 
 
 def test_the_readme_shows_the_script() -> None:

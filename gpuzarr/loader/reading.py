@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gpuzarr.errors import ChunkError, GpuzarrError
 from gpuzarr.loader.epoch import CropKey
 from gpuzarr.many import make_request, start_batch
-from gpuzarr.stores.store import gap_of
+from gpuzarr.stores.store import reads_when_asked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -135,8 +135,8 @@ def _is_late(variables: Variables) -> bool:
     On a GPU everything is ordered on one stream.
     """
     arrays = [variable.array for variable in variables.all]
-    return any(gap_of(array.store) is not None for array in arrays) and all(
-        array.device == "cpu" for array in arrays
+    return all(array.device == "cpu" for array in arrays) and not all(
+        reads_when_asked(array.store) for array in arrays
     )
 
 

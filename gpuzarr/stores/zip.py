@@ -128,6 +128,11 @@ class ZipStore(Store):
             raise
         return Blob(memory, archive.validator(entry), entry.size)
 
+    @property
+    def reads_when_asked(self) -> bool:
+        """Whether the archive is a file; see `gpuzarr.stores.store.reads_when_asked`."""
+        return not self._source.has_latency
+
     def start_reads(
         self, keys: Sequence[str], offsets: Sequence[int], nbytes: Sequence[int]
     ) -> Pending:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-ROOT = Path(__file__).parents[2]
+from tests.benchmark_scripts import run_benchmark
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 ROWS = (
     r"^\| overview \| +2 µm \| +3 \| +\(2, 64, 64\) \| +2 of 2 \|$",
     r"^\| region   \| +0\.25 µm \| +0 \| +\(2, 77, 77\) \| +8 of 32 \|$",
@@ -16,16 +17,6 @@ ROWS = (
 
 
 def test_the_example_reads_each_from_the_level_that_is_fine_enough(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "ome_region.py"), "--quick"],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    printed = run_benchmark("ome_region.py", "--quick", cwd=tmp_path)
     for row in ROWS:
-        assert re.search(row, done.stdout, re.MULTILINE), done.stdout
+        assert re.search(row, printed, re.MULTILINE), printed

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-ROOT = Path(__file__).parents[2]
+from tests.benchmark_scripts import run_benchmark
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 ROW = r"^\| (\d+) +\| +([\d.]+) \| +[\d.]+ \| +[\d.]+ \|$"
 """Month, temperature, wind, rain."""
 
 
 def test_the_example_reduces_a_year_to_months(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "weather_reduction.py"), "--quick"],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    rows = re.findall(ROW, done.stdout, re.MULTILINE)
+    printed = run_benchmark("weather_reduction.py", "--quick", cwd=tmp_path)
+    rows = re.findall(ROW, printed, re.MULTILINE)
     assert [int(month) for month, _ in rows] == [*range(1, 13)]
     temperatures = [float(kelvins) for _, kelvins in rows]
     assert temperatures.index(max(temperatures)) == 6  # of July, as the seasons are drawn

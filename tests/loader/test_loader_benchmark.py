@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.benchmark_scripts import run_benchmark
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
 ROUNDS, SIZE = 2, 2
 OPTIONS = ("--rounds", str(ROUNDS), "--batches", "5", "--sizes", str(SIZE), "--work", "sleeps")
 
@@ -23,17 +22,7 @@ OPTIONS = ("--rounds", str(ROUNDS), "--batches", "5", "--sizes", str(SIZE), "--w
 def test_every_question_has_its_numbers(tmp_path: Path) -> None:
     pytest.importorskip("zarr", reason="it writes the arrays")
     target = tmp_path / "loader.json"
-    script = str(ROOT / "benchmarks" / "loader.py")
-    done = subprocess.run(
-        [sys.executable, script, "--quick", "--json", str(target), *OPTIONS],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stderr
+    printed = run_benchmark("loader.py", "--quick", "--json", str(target), *OPTIONS)
     found = json.loads(target.read_text())
     assert found["conditions"]["commit"]
     check_speed(found["speed"])
@@ -42,7 +31,7 @@ def test_every_question_has_its_numbers(tmp_path: Path) -> None:
     names = [f"{row['windows']}, {row['order']}" for row in found["speed"] + found["locality"]]
     names += [f"{row['array']}, {row['order']}" for row in found["memory"]]
     for name in names:
-        assert f"| {name} " in done.stdout
+        assert f"| {name} " in printed
 
 
 def check_speed(rows: Sequence[dict[str, Any]]) -> None:

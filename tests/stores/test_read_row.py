@@ -17,9 +17,10 @@ from gpuzarr.stores import files, local
 from gpuzarr.stores.local import LocalStore
 from gpuzarr.stores.memory import MappingStore
 from gpuzarr.stores.store import WHOLE, Blob, Store, row_reader
+from tests.stores.rows import never, rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterator
 
     from gpuzarr.stores.store import Wanted
 
@@ -53,23 +54,6 @@ def opened(root: Path, **options: Any) -> LocalStore:
     store = LocalStore(root, **options)
     assert store.read("a/c/0") is not None
     return store
-
-
-def never() -> bool:
-    return False
-
-
-def rows(
-    store: LocalStore, wanted: Iterable[Wanted], stopped: Callable[[], bool] = never
-) -> list[bytes]:
-    """What `read_row` brings."""
-    memory = EncodedMemory()
-    memory.allocate(3)[:] = b"old"
-    memory.clear()
-    ends = store.read_row(wanted, memory, stopped)
-    assert memory.used == (ends[-1] if ends else 0)
-    data = bytes(memory.all())
-    return [data[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
 
 
 def whole(*keys: str) -> list[Wanted]:

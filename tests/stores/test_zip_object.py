@@ -17,7 +17,7 @@ import gpuzarr
 from gpuzarr.errors import MemoryLimitError, NotFoundError, StoreError
 from gpuzarr.stores import zip_ahead, zip_joined
 from gpuzarr.stores.local import LocalStore
-from gpuzarr.stores.store import WHOLE, Store
+from gpuzarr.stores.store import WHOLE, Store, reads_when_asked
 from gpuzarr.stores.zip import ZipStore
 
 from .counting import CountingStore
@@ -46,6 +46,15 @@ def open_far(packed: bytes, **options: bool) -> tuple[ZipStore, CountingStore]:
 def read(store: Store, key: str, offset: int = 0, nbytes: int = WHOLE) -> bytes | None:
     blob = store.read(key, offset, nbytes)
     return None if blob is None else bytes(blob.data)
+
+
+def test_who_starts_reads_early(tmp_path: Path) -> None:
+    """A file does not, so that small reads of it need no columns; another store may."""
+    packed = pack({"a": b"value"})
+    path = tmp_path / "archive.zip"
+    path.write_bytes(packed)
+    assert reads_when_asked(ZipStore(path))
+    assert not reads_when_asked(open_far(packed)[0])
 
 
 @pytest.mark.parametrize("tells_sizes", [True, False])

@@ -185,10 +185,7 @@ class CpuFewReader:
         if blob.size != self._nbytes or len(blob.data) != nbytes:
             raise ChunkError("the object has another size than a chunk")
         values: NDArray[Any] = np.ndarray(shape, dtype, blob.data, 0, strides)
-        conversion = output.conversion
-        if not conversion.identity:
-            values = convert(values, conversion)
-        put(view(output.array, chunk.put), values)
+        _put(output, chunk.put, values)
 
     def _read_blocks(
         self, store: Store, request: FewRequest, output: Output, memory: EncodedMemory
@@ -229,11 +226,7 @@ class CpuFewReader:
         values = self._decoder.decode_by(fill)
         if values is None:
             return False
-        part, conversion = values[chunk.take], output.conversion
-        put(
-            view(output.array, chunk.put),
-            part if conversion.identity else convert(part, conversion),
-        )
+        _put(output, chunk.put, values[chunk.take])
         return True
 
     def _read_together(
@@ -280,25 +273,20 @@ class CpuFewReader:
         self, encoded: list[memoryview], chunks: Sequence[FewChunk], output: Output
     ) -> None:
         """Decode small chunks, and write what is taken of them."""
-        array, identity = output.array, output.conversion.identity
         step = max(1, RUN_NBYTES // self._nbytes)
         for begin in range(0, len(chunks), step):
             found = self._decoder.decode_many(encoded[begin : begin + step])
             for values, chunk in zip(found, chunks[begin : begin + step], strict=True):
-                part = values[chunk.take]
-                put(view(array, chunk.put), part if identity else convert(part, output.conversion))
+                _put(output, chunk.put, values[chunk.take])
 
     def _write(self, encoded: memoryview, chunk: FewChunk, output: Output) -> None:
         """Decode a chunk, and write what is taken of it."""
-        conversion = output.conversion
-        target = view(output.array, chunk.put)
-        if not conversion.identity:
-            target[...] = convert(self._decode(encoded, chunk.take), conversion)
-            return
-        if target.nbytes == self._nbytes and self._is_memory(target):
-            self._decoder.decode(encoded, target.reshape(-1).view(np.uint8).data)
-            return
-        put(target, self._decode(encoded, chunk.take))
+        if output.conversion.identity:
+            target = view(output.array, chunk.put)
+            if target.nbytes == self._nbytes and self._is_memory(target):
+                self._decoder.decode(encoded, target.reshape(-1).view(np.uint8).data)
+                return
+        _put(output, chunk.put, self._decode(encoded, chunk.take))
 
     def _decode(self, encoded: memoryview, take: tuple[slice, ...]) -> NDArray[Any]:
         """What is taken of a chunk."""
@@ -387,6 +375,12 @@ def _fetch(store: Store, request: FewRequest, memory: EncodedMemory) -> memoryvi
 def _part(data: memoryview, chunk: FewChunk) -> memoryview:
     """The bytes of a chunk among those of its request."""
     return data if chunk.nbytes == WHOLE else data[chunk.start : chunk.start + chunk.nbytes]
+
+
+def _put(output: Output, place: tuple[slice, ...], part: NDArray[Any]) -> None:
+    """Convert and write what was taken of a chunk."""
+    conversion = output.conversion
+    put(view(output.array, place), part if conversion.identity else convert(part, conversion))
 
 
 def _fill(output: Output, place: tuple[slice, ...]) -> None:

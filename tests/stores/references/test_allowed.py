@@ -8,47 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gpuzarr.errors import NotFoundError, StoreError
-from gpuzarr.stores import references, references_targets
 from gpuzarr.stores.memory import MappingStore
 from gpuzarr.stores.references import ReferenceStore
-from gpuzarr.stores.store import WHOLE, Store
+from gpuzarr.stores.store import WHOLE
+
+from .values import DATA, value_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
-
-DATA = bytes(range(200))
-
-
-def value_of(store: Store, key: str = "k") -> bytes:
-    blob = store.read(key)
-    assert blob is not None
-    return bytes(blob.data)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder with the file "in/data.nc"."""
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "data.nc").write_bytes(DATA)
-    return tmp_path
-
-
-@pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Stores by URL, and the options that each was opened with, by "options of ..."."""
-    stores: dict[str, Any] = {}
-
-    def open_url(url: str, storage_options: Mapping[str, Any]) -> Store:
-        stores[f"options of {url}"] = dict(storage_options)
-        stores["times"] = stores.get("times", 0) + 1
-        store: Store = stores[url]
-        return store
-
-    monkeypatch.setattr(references_targets, "open_url", open_url)
-    monkeypatch.setattr(references, "open_url", open_url)
-    return stores
-
 
 # References from the network
 

@@ -16,9 +16,9 @@ from gpuzarr.stores import references_files
 from gpuzarr.stores.files import read_at
 from gpuzarr.stores.references import ReferenceStore
 from gpuzarr.stores.store import WHOLE, row_reader
+from tests.stores.rows import never, rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from gpuzarr.stores.store import Wanted
@@ -55,23 +55,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def store(folder: Path) -> ReferenceStore:
     return ReferenceStore.from_document(REFS, base=folder)
-
-
-def never() -> bool:
-    return False
-
-
-def rows(
-    store: ReferenceStore, wanted: Sequence[Wanted], stopped: Callable[[], bool] = never
-) -> list[bytes]:
-    """What `read_row` brings."""
-    memory = EncodedMemory()
-    memory.allocate(3)[:] = b"old"
-    memory.clear()
-    ends = store.read_row(wanted, memory, stopped)
-    assert memory.used == (ends[-1] if ends else 0)
-    data = bytes(memory.all())
-    return [data[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
 
 
 def read(store: ReferenceStore, key: str, offset: int = 0, nbytes: int = WHOLE) -> bytes:

@@ -8,7 +8,7 @@ import os
 import pickle
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -19,45 +19,12 @@ from gpuzarr.errors import (
     StoreError,
     UnsupportedError,
 )
-from gpuzarr.stores import references, references_files, references_targets
+from gpuzarr.stores import references, references_files
 from gpuzarr.stores.memory import MappingStore
 from gpuzarr.stores.references import ReferenceStore
-from gpuzarr.stores.store import WHOLE, Store
+from gpuzarr.stores.store import WHOLE
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-DATA = bytes(range(200))
-
-
-def value_of(store: Store, key: str = "k") -> bytes:
-    blob = store.read(key)
-    assert blob is not None
-    return bytes(blob.data)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder with the file "in/data.nc"."""
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "data.nc").write_bytes(DATA)
-    return tmp_path
-
-
-@pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Stores by URL, and the options that each was opened with, by "options of ..."."""
-    stores: dict[str, Any] = {}
-
-    def open_url(url: str, storage_options: Mapping[str, Any]) -> Store:
-        stores[f"options of {url}"] = dict(storage_options)
-        stores["times"] = stores.get("times", 0) + 1
-        store: Store = stores[url]
-        return store
-
-    monkeypatch.setattr(references_targets, "open_url", open_url)
-    monkeypatch.setattr(references, "open_url", open_url)
-    return stores
+from .values import DATA, value_of
 
 
 def no_memory(nbytes: int) -> bytearray:
