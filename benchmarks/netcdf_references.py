@@ -26,7 +26,7 @@ from kerchunk.hdf import SingleHdf5ToZarr
 from report import conditions, print_table, write_json
 
 import gpuzarr
-from gpuzarr.stores.references import ReferenceStore
+from gpuzarr.stores.references.store import ReferenceStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -35,7 +35,7 @@ import numpy as np
 from report import print_table, write_json
 
 import gpuzarr
-from gpuzarr.stores.objects import ObjectStore
+from gpuzarr.stores.remote.objects import ObjectStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -71,7 +71,7 @@ def open(store: StoreLike, **arguments: Unpack[OpenArguments]) -> Array | Group:
                 False to ignore them.
             zarr_format: 2 or 3 to look for that format only.
             storage_options: for URLs and reference files: credentials, region, ..., see
-                `gpuzarr.stores.object_options` and `gpuzarr.stores.references`.
+                `gpuzarr.stores.remote.options` and `gpuzarr.stores.references.store`.
             follow_symlinks: follow symbolic links that leave the store's directory.
             threads: CPU threads for one read; default one for each CPU that the process may use.
             cache_nbytes: bytes of whole objects that are kept decoded, for arrays with codecs after

@@ -25,7 +25,7 @@ from gpuzarr.stores.files import advise
 from gpuzarr.stores.local import LocalStore
 from gpuzarr.stores.memory import MappingStore
 from gpuzarr.stores.store import WHOLE, Store, check_key
-from gpuzarr.stores.zip import ZipStore
+from gpuzarr.stores.zip.store import ZipStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,7 +56,7 @@ def open_store(
             of keys to bytes, a store of obstore's, a file system or mapper of fsspec's, a store,
             array or group of zarr-python, or any object with a method `read` as in `Store`.
         follow_symlinks: for directories, see `LocalStore`.
-        storage_options: for URLs, passed to what opens them; see `gpuzarr.stores.object_options`.
+        storage_options: for URLs, passed to what opens them; see `gpuzarr.stores.remote.options`.
 
     Raises:
         NotFoundError: there is no such file or directory.
@@ -95,7 +95,7 @@ def _open_references(store: object, storage_options: Mapping[str, Any] | None) -
     """References to other files; None for what is not the name of any."""
     if not isinstance(store, (str, os.PathLike)) or not _MAY_BE_REFERENCES(os.fsdecode(store)):
         return None
-    from gpuzarr.stores.references import (  # noqa: PLC0415  seldom needed
+    from gpuzarr.stores.references.store import (  # noqa: PLC0415  seldom needed
         ReferenceStore,
         is_reference_file,
     )
@@ -197,7 +197,7 @@ def _open_url(url: str, scheme: str, storage_options: Mapping[str, Any] | None) 
             )
         return _complete(store)
     if scheme in _REMOTE:
-        from gpuzarr.stores.objects import ObjectStore  # noqa: PLC0415  as asyncio, only for URLs
+        from gpuzarr.stores.remote.objects import ObjectStore  # noqa: PLC0415  as asyncio, only for URLs
 
         folder, _, name = url.rstrip("/").rpartition("/")
         if name.lower().endswith(".zip") and "://" in folder and "?" not in url:
@@ -217,13 +217,13 @@ def _open_foreign(store: object, *, follow_symlinks: bool) -> tuple[Store, str] 
     attributes = cast("Any", store)
     package = type(store).__module__.partition(".")[0]
     if package == "obstore":
-        from gpuzarr.stores.objects import ObjectStore  # noqa: PLC0415
+        from gpuzarr.stores.remote.objects import ObjectStore  # noqa: PLC0415
 
         return ObjectStore(store), ""
     if package == "zarr" or _is_a(store, "zarr.abc.store", "Store"):
         return _open_zarr_store(store, follow_symlinks=follow_symlinks)
     if _is_a(store, "fsspec", "AbstractFileSystem") or _is_a(store, "fsspec", "FSMap"):
-        from gpuzarr.stores.filesystems import open_filesystem  # noqa: PLC0415
+        from gpuzarr.stores.remote.filesystems import open_filesystem  # noqa: PLC0415
 
         if _is_a(store, "fsspec", "FSMap"):
             return open_filesystem(attributes.fs, attributes.root), ""
@@ -255,12 +255,12 @@ def _open_zarr_store(store: object, *, follow_symlinks: bool) -> tuple[Store, st
     if kind == "ObjectStore":
         return open_store(attributes.store)
     if kind == "FsspecStore":
-        from gpuzarr.stores.filesystems import open_filesystem  # noqa: PLC0415
+        from gpuzarr.stores.remote.filesystems import open_filesystem  # noqa: PLC0415
 
         return open_filesystem(attributes.fs, attributes.path), ""
     if not _is_a(store, "zarr.abc.store", "Store"):
         raise UnsupportedError(f"zarr-python's {kind} is not a store: give a store, array or group")
-    from gpuzarr.stores.zarr_stores import open_zarr_store  # noqa: PLC0415
+    from gpuzarr.stores.remote.zarr_stores import open_zarr_store  # noqa: PLC0415
 
     return open_zarr_store(store), ""
 

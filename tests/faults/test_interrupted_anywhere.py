@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 import gpuzarr
-from gpuzarr.stores.zip import ZipStore
+from gpuzarr.stores.zip.store import ZipStore
 from tests.faults.cases import ENGINES, LAYOUTS, VALUES, WAYS, engine
 from tests.faults.faulty import FaultyStore
 from tests.faults.programs import drain

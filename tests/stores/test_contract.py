@@ -14,7 +14,7 @@ from gpuzarr.stores.local import LocalStore
 from gpuzarr.stores.memory import MappingStore
 from gpuzarr.stores.resolve import open_store
 from gpuzarr.stores.store import WHOLE, Blob, Store, check_key, cut, iter_children
-from gpuzarr.stores.zip import ZipStore
+from gpuzarr.stores.zip.store import ZipStore
 
 from .contract import StoreContract
 

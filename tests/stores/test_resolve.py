@@ -18,7 +18,7 @@ from gpuzarr.errors import NotFoundError, StoreError, UnsupportedError
 from gpuzarr.stores.local import LocalStore
 from gpuzarr.stores.memory import MappingStore
 from gpuzarr.stores.resolve import open_store
-from gpuzarr.stores.zip import ZipStore
+from gpuzarr.stores.zip.store import ZipStore
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from gpuzarr.engines.cuda.pieces import element_strides
 from gpuzarr.metadata import chunk_grids, fill_values
 from gpuzarr.plan import selection
 from gpuzarr.plan.selection import Selection, Span
-from gpuzarr.stores import local, zip_inflate
+from gpuzarr.stores import local
+from gpuzarr.stores.zip import inflate as zip_inflate
 from tests.hostile.fuzz.fuzzer import Fuzzer
 from tests.hostile.fuzz.targets import TARGETS
 from tests.hostile.fuzz.targets.decoders import Decoding

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gpuzarr.stores import references, references_targets
+from gpuzarr.stores.references import store as references
+from gpuzarr.stores.references import targets as references_targets
 
 from .values import DATA
 

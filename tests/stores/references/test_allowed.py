@@ -9,7 +9,7 @@ import pytest
 
 from gpuzarr.errors import NotFoundError, StoreError
 from gpuzarr.stores.memory import MappingStore
-from gpuzarr.stores.references import ReferenceStore
+from gpuzarr.stores.references.store import ReferenceStore
 from gpuzarr.stores.store import WHOLE
 
 from .values import DATA, value_of

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gpuzarr.stores import references_targets
 from gpuzarr.stores.memory import MappingStore
-from gpuzarr.stores.references import ReferenceStore
+from gpuzarr.stores.references import targets as references_targets
+from gpuzarr.stores.references.store import ReferenceStore
 from tests.stores.contract import StoreContract
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from gpuzarr.errors import GpuzarrError, MetadataError, StoreError, UnsupportedError
-from gpuzarr.stores import references_document
-from gpuzarr.stores.references_document import Pointer, parse_document
-from gpuzarr.stores.references_templates import Template, TemplateError, Templates
+from gpuzarr.stores.references import document as references_document
+from gpuzarr.stores.references.document import Pointer, parse_document
+from gpuzarr.stores.references.templates import Template, TemplateError, Templates
 from gpuzarr.stores.store import WHOLE
 
 

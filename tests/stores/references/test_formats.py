@@ -13,9 +13,9 @@ import pytest
 import gpuzarr
 from gpuzarr.errors import ChunkError, GpuzarrError, StoreError
 from gpuzarr.stores.memory import MappingStore
-from gpuzarr.stores.references import ReferenceStore
-from gpuzarr.stores.references_document import Pointer, parse_document
-from gpuzarr.stores.references_parquet import ParquetReferences
+from gpuzarr.stores.references.document import Pointer, parse_document
+from gpuzarr.stores.references.parquet import ParquetReferences
+from gpuzarr.stores.references.store import ReferenceStore
 from tests.cuda_devices import assert_engines_agree
 from tests.cuda_devices import fake as fake  # noqa: PLC0414  a fixture
 from tests.stores.references.fixtures import values

@@ -11,7 +11,7 @@ import pytest
 
 import gpuzarr
 from gpuzarr.errors import ChecksumError
-from gpuzarr.stores.references import ReferenceStore
+from gpuzarr.stores.references.store import ReferenceStore
 from tests.cuda_devices import assert_engines_agree, assert_same
 from tests.cuda_devices import fake as fake  # noqa: PLC0414  a fixture
 from tests.stores.references.scanning import scan

@@ -11,7 +11,7 @@ import pytest
 
 import gpuzarr
 from gpuzarr.errors import StoreError
-from gpuzarr.stores.references import ReferenceStore
+from gpuzarr.stores.references.store import ReferenceStore
 from tests.stores.references.fixtures import values
 from tests.stores.remote.loopback import FileServer
 

@@ -11,12 +11,14 @@ import pytest
 
 import gpuzarr
 from gpuzarr.errors import GpuzarrError, MetadataError, StoreError, UnsupportedError
-from gpuzarr.stores import references, references_parquet, references_targets
 from gpuzarr.stores.local import LocalStore
 from gpuzarr.stores.memory import MappingStore
-from gpuzarr.stores.references import ReferenceStore
-from gpuzarr.stores.references_document import Pointer
-from gpuzarr.stores.references_parquet import ParquetReferences
+from gpuzarr.stores.references import parquet as references_parquet
+from gpuzarr.stores.references import store as references
+from gpuzarr.stores.references import targets as references_targets
+from gpuzarr.stores.references.document import Pointer
+from gpuzarr.stores.references.parquet import ParquetReferences
+from gpuzarr.stores.references.store import ReferenceStore
 from gpuzarr.stores.store import WHOLE
 
 if TYPE_CHECKING:

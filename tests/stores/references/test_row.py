@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from gpuzarr.engines.cpu.fetcher import EncodedMemory
 from gpuzarr.errors import StoreError
-from gpuzarr.stores import references_files
 from gpuzarr.stores.files import read_at
-from gpuzarr.stores.references import ReferenceStore
+from gpuzarr.stores.references import files as references_files
+from gpuzarr.stores.references.store import ReferenceStore
 from gpuzarr.stores.store import WHOLE, row_reader
 from tests.stores.rows import never, rows
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import gpuzarr
-from gpuzarr.stores.references import ReferenceStore
+from gpuzarr.stores.references.store import ReferenceStore
 from tests.arrays import sharded_store
 from tests.cuda_devices import assert_engines_agree
 from tests.cuda_devices import fake as fake  # noqa: PLC0414  a fixture

@@ -11,9 +11,10 @@ import pytest
 
 import gpuzarr
 from gpuzarr.errors import StoreError
-from gpuzarr.stores import references_started, references_targets
 from gpuzarr.stores.memory import MappingStore
-from gpuzarr.stores.references import ReferenceStore
+from gpuzarr.stores.references import started as references_started
+from gpuzarr.stores.references import targets as references_targets
+from gpuzarr.stores.references.store import ReferenceStore
 from gpuzarr.stores.store import WHOLE, Blob, Store
 from tests.arrays import plain_store
 

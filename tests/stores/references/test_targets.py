@@ -19,9 +19,10 @@ from gpuzarr.errors import (
     StoreError,
     UnsupportedError,
 )
-from gpuzarr.stores import references, references_files
 from gpuzarr.stores.memory import MappingStore
-from gpuzarr.stores.references import ReferenceStore
+from gpuzarr.stores.references import files as references_files
+from gpuzarr.stores.references import store as references
+from gpuzarr.stores.references.store import ReferenceStore
 from gpuzarr.stores.store import WHOLE
 
 from .values import DATA, value_of

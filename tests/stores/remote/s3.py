@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpuzarr.stores.objects import ObjectStore
+from gpuzarr.stores.remote.objects import ObjectStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

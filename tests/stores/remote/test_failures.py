@@ -11,7 +11,7 @@ import pytest
 
 import gpuzarr
 from gpuzarr.errors import ChunkError, NotFoundError, StoreError, UnsupportedError
-from gpuzarr.stores.objects import ObjectStore
+from gpuzarr.stores.remote.objects import ObjectStore
 from gpuzarr.stores.resolve import open_store
 from tests.arrays import plain_store, sharded_store
 
@@ -287,7 +287,7 @@ class TestS3:
 
     def test_large_objects(self, s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
         """Beyond what is fetched ahead; put in parts, as writers do."""
-        monkeypatch.setattr("gpuzarr.stores.objects.MOST_AHEAD_NBYTES", 1 << 20)
+        monkeypatch.setattr("gpuzarr.stores.remote.objects.MOST_AHEAD_NBYTES", 1 << 20)
         data = np.random.default_rng(0).bytes(20 << 20)
         store = s3.store({"d": data})
         pending = store.start_reads(["d", "d", "missing"], [0, 5 << 20, 0], [-1, 9 << 20, -1])

@@ -10,10 +10,10 @@ import pytest
 
 import gpuzarr
 from gpuzarr.errors import StoreError, UnsupportedError
-from gpuzarr.stores.daemon_threads import DaemonThreads
-from gpuzarr.stores.foreign import ForeignStore
 from gpuzarr.stores.local import LocalStore
-from gpuzarr.stores.objects import ObjectStore
+from gpuzarr.stores.remote.daemon_threads import DaemonThreads
+from gpuzarr.stores.remote.foreign import ForeignStore
+from gpuzarr.stores.remote.objects import ObjectStore
 from gpuzarr.stores.resolve import open_store
 from tests.arrays import plain_store
 
@@ -159,7 +159,7 @@ def test_what_lists_nothing() -> None:
 
 
 def test_threads_are_as_many_as_there_is_work_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gpuzarr.stores.daemon_threads.IDLE_S", 0.05)
+    monkeypatch.setattr("gpuzarr.stores.remote.daemon_threads.IDLE_S", 0.05)
     threads = DaemonThreads(3)
     seen: set[int] = set()
     together = threading.Barrier(3)

@@ -10,7 +10,7 @@ import pytest
 import gpuzarr
 from gpuzarr import node
 from gpuzarr.errors import GpuzarrError, MetadataError, StoreError
-from gpuzarr.stores.objects import ObjectStore
+from gpuzarr.stores.remote.objects import ObjectStore
 from tests.arrays import CountingStore, encoded, v3_metadata
 
 from .loopback import Fault

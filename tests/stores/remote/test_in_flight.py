@@ -16,9 +16,9 @@ import gpuzarr
 from gpuzarr.errors import StoreError
 from gpuzarr.many import make_request
 from gpuzarr.pending import read_selection
-from gpuzarr.stores import event_loop, in_flight
-from gpuzarr.stores.in_flight import Arriving, InFlight
 from gpuzarr.stores.mounted import MountedStores
+from gpuzarr.stores.remote import event_loop, in_flight
+from gpuzarr.stores.remote.in_flight import Arriving, InFlight
 from gpuzarr.stores.store import Blob, gap_of, give_up_when
 from tests.arrays import CountingStore, plain_store, sharded_store
 from tests.cuda_devices import fake as fake  # noqa: PLC0414  a fixture

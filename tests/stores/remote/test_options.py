@@ -12,8 +12,8 @@ import pytest
 
 import gpuzarr
 from gpuzarr.errors import NotFoundError, StoreError, UnsupportedError
-from gpuzarr.stores.object_options import RETRIES, TIMEOUTS, public_name
-from gpuzarr.stores.objects import ObjectStore
+from gpuzarr.stores.remote.objects import ObjectStore
+from gpuzarr.stores.remote.options import RETRIES, TIMEOUTS, public_name
 from gpuzarr.stores.resolve import open_store
 
 from .loopback import FileServer

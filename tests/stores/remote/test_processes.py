@@ -19,7 +19,7 @@ import pytest
 
 import gpuzarr
 from gpuzarr.errors import StoreError
-from gpuzarr.stores.objects import ObjectStore
+from gpuzarr.stores.remote.objects import ObjectStore
 from gpuzarr.stores.resolve import open_store
 from tests.arrays import plain_store
 
@@ -168,8 +168,8 @@ CLOSED = """
 import atexit, sys
 atexit.register(lambda: print(loop.is_closed(), len(cancelled)))  # after what is registered later
 import asyncio
-from gpuzarr.stores.event_loop import background_loop
-from gpuzarr.stores.in_flight import InFlight
+from gpuzarr.stores.remote.event_loop import background_loop
+from gpuzarr.stores.remote.in_flight import InFlight
 cancelled = []
 async def get():
     try:

@@ -11,8 +11,8 @@ import gpuzarr
 from gpuzarr.engines.cpu import engine
 from gpuzarr.errors import MemoryLimitError, StoreError
 from gpuzarr.many import start_batch
-from gpuzarr.stores import in_flight
-from gpuzarr.stores.objects import ObjectStore
+from gpuzarr.stores.remote import in_flight
+from gpuzarr.stores.remote.objects import ObjectStore
 from tests.arrays import encoded, plain_store, sharded_store, v3_metadata
 
 from .loopback import Fault, FileServer
@@ -78,13 +78,13 @@ def test_distant_ranges_of_a_shard_are_requests_of_their_own(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = serve(sharded_store(VALUES, SHARDS, CHUNKS))
-    monkeypatch.setattr("gpuzarr.stores.objects.ObjectStore.gap_nbytes", 3 * 400 - 1)
+    monkeypatch.setattr("gpuzarr.stores.remote.objects.ObjectStore.gap_nbytes", 3 * 400 - 1)
     array = gpuzarr.open_array(server.url)
     server.forget()
     np.testing.assert_array_equal(array[:40, :10], VALUES[:40, :10])
     ranges = [f"{begin}-{begin + 399}" for begin in range(0, 6400, 1600)]
     assert asked(server) == sorted([("c/0/0", f"-{INDEX_NBYTES}"), *(("c/0/0", r) for r in ranges)])
-    monkeypatch.setattr("gpuzarr.stores.objects.ObjectStore.gap_nbytes", 3 * 400)
+    monkeypatch.setattr("gpuzarr.stores.remote.objects.ObjectStore.gap_nbytes", 3 * 400)
     np.testing.assert_array_equal(array[:40, :10], VALUES[:40, :10])
     assert asked(server) == [("c/0/0", "0-5199")]
 

@@ -17,7 +17,7 @@ import gpuzarr
 from gpuzarr.errors import GpuzarrError
 from gpuzarr.stores.local import LocalStore
 from gpuzarr.stores.memory import MappingStore
-from gpuzarr.stores.zip import ZipStore
+from gpuzarr.stores.zip.store import ZipStore
 from tests.hostile.fuzz.draw import Draw
 from tests.hostile.fuzz.target import Outcome, Target, refused
 

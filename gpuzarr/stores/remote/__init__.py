@@ -1,0 +1,1 @@
+"""Storage whose answers come late: object stores, HTTP, other packages' stores."""

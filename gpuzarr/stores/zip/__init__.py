@@ -1,0 +1,1 @@
+"""Zip archives: in files, and as objects of other stores."""
