@@ -126,6 +126,22 @@ class StoreError(GpuzarrError, OSError):
     """The storage failed or refused: permissions, I/O errors, keys that leave the root."""
 
 
+def forget_frames(error: BaseException) -> None:
+    """Drop the tracebacks of an error that is kept, and of those that led to it.
+
+    They keep what was in memory where it was raised, such as a chunk that was half decoded; a read
+    of many damaged chunks keeps an error for each of them until its end.
+    """
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        found = waiting.pop()
+        if found is not None and id(found) not in seen:
+            seen.add(id(found))
+            found.__traceback__ = None
+            waiting += [found.__cause__, found.__context__]
+
+
 @dataclass(frozen=True, slots=True)
 class ChunkFailure:
     """One chunk that did not become data."""
@@ -137,11 +153,14 @@ class ChunkFailure:
     step: str
     """What was being done: "fetch", or the decode step, such as "decompress zstd"."""
     cause: Exception
-    """The error itself."""
+    """The error itself; see `forget_frames`."""
     store: str | None = None
     """Name of the store, in reads of several."""
     requests: tuple[int, ...] = ()
     """In reads of many selections, the numbers of those that need the chunk."""
+
+    def __post_init__(self) -> None:
+        forget_frames(self.cause)
 
     def __str__(self) -> str:
         where = "" if self.store is None else f" of {self.store!r}"

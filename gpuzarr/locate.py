@@ -26,6 +26,7 @@ from gpuzarr.errors import (
     MemoryLimitError,
     MetadataError,
     StoreError,
+    forget_frames,
 )
 from gpuzarr.plan.grid import RegularAxis
 from gpuzarr.plan.keys import chunk_keys
@@ -240,6 +241,7 @@ def _narrow(  # noqa: PLR0913, PLR0917  one step of the loop above
         if check_sizes and inside is None:
             inside = source.store.size(container.key)
     except GpuzarrError as error:
+        forget_frames(error)
         found.nbytes[chunks] = BROKEN
         found.failures.update(dict.fromkeys(chunks.tolist(), error))
         return

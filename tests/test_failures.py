@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import struct
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -160,6 +161,46 @@ def test_a_stores_own_exception_arrives_as_it_is(threads: int) -> None:
     array = gpuzarr.open_array(store, path="a/b", threads=threads)
     with pytest.raises(Surprise, match="from the store"):
         array[...]
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("sharded", [True, False])
+def test_errors_that_are_kept_keep_nothing_else(*, sharded: bool, threads: int) -> None:
+    """What was in memory when a chunk failed is gone when the next ones are read."""
+
+    class Half:
+        pass
+
+    alive: weakref.WeakSet[Half] = weakref.WeakSet()
+    most = 0
+
+    class Failing(CountingStore):
+        def read(
+            self,
+            key: str,
+            offset: int = 0,
+            nbytes: int = WHOLE,
+            allocate: Callable[[int], Any] = bytearray,
+        ) -> Blob | None:
+            nonlocal most
+            if "c/" not in key:
+                return super().read(key, offset, nbytes, allocate)
+            half = Half()
+            alive.add(half)
+            most = max(most, len(alive))
+            error = gpuzarr.StoreError("half of it", key=key)
+            try:
+                int("half")
+            except ValueError as cause:
+                raise error from cause
+            return None
+
+    sharding = [Sharding((1, 1))] if sharded else []
+    values = store_v3(numbers((80, 2), "i4"), RegularGrid((2, 2)), sharding=sharding).values
+    array = gpuzarr.open_array(Failing(values), threads=threads)
+    with pytest.raises(gpuzarr.StoreError, match=f"and {159 if sharded else 39} more"):
+        array[...]
+    assert most <= 2 * threads + 1
 
 
 def test_selection_errors_name_the_array() -> None:

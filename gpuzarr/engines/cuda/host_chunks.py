@@ -10,7 +10,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from gpuzarr.engines.cuda.layout import slots
+from gpuzarr.engines.cuda.staging import LARGE_NBYTES
 from gpuzarr.engines.failures import chunk_failure, step_failure
 from gpuzarr.engines.pool import do_all
 from gpuzarr.engines.step_error import StepError
@@ -19,7 +22,6 @@ from gpuzarr.errors import MemoryLimitError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from gpuzarr.engines.cuda.slabs import Slab, SlabPool
@@ -37,7 +39,7 @@ def decode_on_host(  # noqa: PLR0913, PLR0917  what is decoded, and with what
     decoder_for: DecoderFor,
     pool: SlabPool,
     done_steps: int,
-) -> tuple[Slab, NDArray[np.int64], list[ChunkFailure]]:
+) -> tuple[Slab, NDArray[np.int64], NDArray[np.int64], list[ChunkFailure]]:
     """Decode chunks.
 
     Args:
@@ -50,25 +52,56 @@ def decode_on_host(  # noqa: PLR0913, PLR0917  what is decoded, and with what
         done_steps: leading steps that were run on `encoded` already.
 
     Returns:
-        The slab, (n,) where each row's decoded bytes begin in it, and what failed.
+        The slab; (m,) the places in `rows` of the chunks in it, ascending; (m,) where each begins;
+        and what failed.
+
+    Pinned memory is there as soon as it is taken, and how large chunks are, metadata say, which may
+    be lies. So large ones are decoded elsewhere first, and take a place once all of them came out.
     """
     nbytes = batch.chunks.decoded_nbytes[rows]
-    offset, total = slots(nbytes)
-    slab = pool.take(total)
-    failures: list[ChunkFailure] = []
     rest = replace(program, steps=program.steps[done_steps:])
+    failures: list[ChunkFailure] = []
+    good = np.zeros(len(rows), np.bool_)
 
-    def decode(place: int) -> None:
-        row, start = int(rows[place]), int(offset[place])
-        out = slab.array[start : start + int(nbytes[place])].data
+    def decode(place: int, allocate: Callable[[], NDArray[np.uint8]]) -> None:
+        row = int(rows[place])
         decoder = decoder_for(rest, tuple(batch.chunks.shape[row].tolist()))
         try:
-            decoder.decode_bytes(encoded(row), len(rest.steps), out)
+            decoder.decode_bytes(encoded(row), len(rest.steps), allocate().data)
         except StepError as error:
             failures.append(step_failure(batch, row, error))
         except MemoryError as error:
             cause = MemoryLimitError(f"there is not enough memory: {error}")
             failures.append(chunk_failure(batch, row, "fetch", cause))
+        else:
+            good[place] = True
 
-    do_all(decode, range(len(rows)))
-    return slab, offset, failures
+    large: dict[int, NDArray[np.uint8]] = {}
+
+    def decode_large(place: int) -> None:
+        def allocate() -> NDArray[np.uint8]:
+            return large.setdefault(place, np.empty(int(nbytes[place]), np.uint8))
+
+        decode(place, allocate)
+
+    is_large = nbytes > LARGE_NBYTES
+    do_all(decode_large, np.flatnonzero(is_large).tolist())
+    places = np.flatnonzero(good | ~is_large)
+    offset, total = slots(nbytes[places])
+    slab = pool.take(total)
+
+    def put(number: int) -> None:
+        place, start = int(places[number]), int(offset[number])
+        out = slab.array[start : start + int(nbytes[place])]
+        if place in large:
+            out[:] = large.pop(place)
+        else:
+            decode(place, lambda: out)
+
+    try:
+        do_all(put, range(len(places)))
+    except BaseException:
+        slab.give_back()
+        raise
+    held = good[places]
+    return slab, places[held], offset[held], failures

@@ -232,7 +232,9 @@ class Stage:
         place = np.full(len(read.rows), DEVICE, np.uint8)
         offset, nbytes = read.offset.copy(), read.nbytes.copy()
         if len(on_host):
-            decoded, offset[on_host] = self._decode_on_host(program, read, on_host, probe)
+            decoded, held, begin = self._decode_on_host(program, read, on_host, probe)
+            on_host = on_host[held]
+            offset[on_host] = begin
             place[on_host] = HOST
             nbytes[on_host] = read.batch.chunks.decoded_nbytes[read.rows[on_host]]
         kept = np.sort(np.concatenate([good, on_host]))
@@ -259,9 +261,8 @@ class Stage:
         rows, program = chunks.rows[places], chunks.program
         offset, nbytes = chunks.offset[places], chunks.nbytes[places]
         read = ReadChunks(chunks.batch, rows, offset, nbytes, chunks.staging)
-        before = len(self.failures)
-        decoded, begin = self._decode_on_host(program, read, np.arange(len(rows)), probe)
-        count = len(rows) - (len(self.failures) - before)
+        decoded, held, begin = self._decode_on_host(program, read, np.arange(len(rows)), probe)
+        rows, count = rows[held], len(held)
         if count:
             assert program.decompress is not None  # noqa: S101  it is what refused them
             name = describe_step(program.decompress)
@@ -280,11 +281,11 @@ class Stage:
         read: ReadChunks,
         places: NDArray[np.int64],
         probe: Probe | None,
-    ) -> tuple[Staging, NDArray[np.int64]]:
-        """Decode what only the host can; gives where, and the first byte of each."""
+    ) -> tuple[Staging, NDArray[np.int64], NDArray[np.int64]]:
+        """Decode what only the host can; gives where, which places came out, where each begins."""
         rows = read.rows[places]
         self.make_room(int(read.batch.chunks.decoded_nbytes[rows].sum()))
-        slab, begin, failures = decode_on_host(
+        slab, held, begin, failures = decode_on_host(
             read.batch,
             rows,
             lambda row: read.bytes_of(row, probe),
@@ -294,7 +295,7 @@ class Stage:
             program.first,
         )
         self.failures += failures
-        return Staging(slab, len(slab.array)), begin
+        return Staging(slab, len(slab.array)), held, begin
 
     def _judge(
         self, frames: Frames, read: ReadChunks, name: str
