@@ -36,6 +36,10 @@ logs = tuple(logging.getLogger(f"gpuzarr.{name}") for name in ("array", "store",
 MOST_CHUNKS = 128
 """Chunks from which on columns are faster."""
 
+LONG_COUNT = 8
+"""Chunks along an axis from which on its pieces are remembered: the next line takes the same."""
+MOST_REMEMBERED = 64
+
 MOST_NBYTES = 2**63 - 1
 """No offset and no size in a shard index can be larger."""
 
@@ -91,6 +95,8 @@ class FewChunks:
         self._gap = limits.gap_nbytes
         self._request_nbytes = limits.request_nbytes
         self._layout = source.codecs.shard
+        # What was cut of long axes; single dict operations are atomic.
+        self._cuts: dict[tuple[int, int, int], Pieces] = {}
         if self._layout is not None:
             shard = [axis.size for axis in source.objects if isinstance(axis, RegularAxis)]
             self._per_shard = tuple(
@@ -131,18 +137,20 @@ class FewChunks:
             if not isinstance(axis, Span) or axis.step != 1 or not axis.count:
                 return None
             start, stop = axis.start, axis.start + axis.count
-            first, last = start // size, -(-stop // size)
-            count *= last - first
+            long = -(-stop // size) - start // size
+            count *= long
             if count > MOST_CHUNKS:
-                break
-            take: list[slice] = []
-            put: list[slice] = []
-            for begin in range(first * size, last * size, size):
-                low, high = max(start, begin), min(stop, begin + size)
-                take.append(slice(low - begin, high - begin))
-                put.append(slice(low - start, high - start))
-            axes.append((range(first, last), take, put))
-        return axes if count <= MOST_CHUNKS else None
+                return None
+            if long < LONG_COUNT:
+                axes.append(_cut(start, stop, size))
+                continue
+            pieces = self._cuts.get((start, stop, size))
+            if pieces is None:
+                if len(self._cuts) >= MOST_REMEMBERED:
+                    self._cuts = {}
+                pieces = self._cuts[start, stop, size] = _cut(start, stop, size)
+            axes.append(pieces)
+        return axes
 
     def plan(
         self, source: ArraySource, axes: Sequence[Pieces]
@@ -216,6 +224,18 @@ class FewChunks:
             reach = max(reach, end)
         close()
         return missing
+
+
+def _cut(start: int, stop: int, size: int) -> Pieces:
+    """The pieces along an axis of chunks of `size` elements."""
+    first, last = start // size, -(-stop // size)
+    take: list[slice] = []
+    put: list[slice] = []
+    for begin in range(first * size, last * size, size):
+        low, high = max(start, begin), min(stop, begin + size)
+        take.append(slice(low - begin, high - begin))
+        put.append(slice(low - start, high - start))
+    return range(first, last), take, put
 
 
 def _by_shard(pieces: Pieces, per_shard: int, weight: int) -> list[ShardPieces]:

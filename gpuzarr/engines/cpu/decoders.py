@@ -2,9 +2,8 @@
 
 Measured on 2 shared cores against numcodecs' `decode(out=)`, best of alternating runs:
 
-    zstd, 4 KiB     zstandard with one context a thread     2.0x  (a context a call costs 9 us)
-    zstd, 64 KiB    the same                                1.0x
-    zstd, 4 MiB     numcodecs                               1.1x zstandard
+    zstd, 4 KiB     libzstd, many in one call (zstd.py)     2.3x  (a context a call costs 9 us)
+    zstd, 64 KiB    libzstd                                 1.1x
     gzip, 4 MiB     libdeflate (deflate)                    4.6x
     zlib, 4 MiB     libdeflate                              3.9x
     lz4, blosc      numcodecs                               1.0x
@@ -17,7 +16,6 @@ from __future__ import annotations
 
 import bz2
 import lzma
-import sys
 import threading
 import zlib
 from contextlib import suppress
@@ -25,27 +23,19 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 import deflate
 import numcodecs.lz4
-import numcodecs.zstd
-import zstandard
 
-from gpuzarr.engines.cpu import blosc, blosc_parts, zstd_frames
+from gpuzarr.engines.cpu import blosc, blosc_parts, zstd
 from gpuzarr.engines.cpu.configuration import load
-from gpuzarr.engines.cpu.prepared import Limit, Prepared, is_part, new_bytes
+from gpuzarr.engines.cpu.prepared import Limit, Prepared, new_bytes
 from gpuzarr.engines.step_error import DamageError, expect_nbytes
 from gpuzarr.program import Decompress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from gpuzarr.engines.cpu.prepared import Run, RunBytes, RunMany, RunSpans, Span
+    from gpuzarr.engines.cpu.prepared import Run, RunBytes
     from gpuzarr.program import DecodeProgram
 
-SMALL_ZSTD = 1 << 14
-"""Frames up to this size are decoded with a reused context, into fresh memory."""
-LEAST_ZSTD_PARTS = 1 << 18
-"""Frames from this size on have several blocks, of which the last ones can be left out."""
-LEAST_MANY = 12
-"""Frames from which on it is worth to look at all of them first, and decode them in one call."""
 PIECE = 1 << 16
 """Members are fed in pieces of this size, since what follows a member is copied."""
 MEMORY_LIMIT = 1 << 30
@@ -66,7 +56,7 @@ def prepare(name: str, step: Decompress, nbytes: int | None, limit: Limit) -> Pr
     run: Run
     match step.format:
         case "zstd":
-            run = _zstd(nbytes, limit)
+            return zstd.prepare(name, nbytes, limit)
         case "gzip":
             run = _gzip(nbytes, limit)
         case "zlib":
@@ -81,19 +71,10 @@ def prepare(name: str, step: Decompress, nbytes: int | None, limit: Limit) -> Pr
             run = _lzma(load(step.configuration), nbytes, limit)
         case _:
             assert_never(step.format)
-    large_zstd = step.format == "zstd" and nbytes is not None and nbytes > SMALL_ZSTD
-    writes = large_zstd or step.format in ("lz4", "blosc")
-    many = _zstd_many(nbytes) if step.format == "zstd" and nbytes and nbytes <= SMALL_ZSTD else None
-    return Prepared(name, run, nbytes, writes, many, _spans(step, nbytes))
-
-
-def _spans(step: Decompress, nbytes: int | None) -> RunSpans | None:
-    """What decodes parts of chunks, without leaving out anything that the format would check."""
-    if nbytes is not None and step.format == "blosc":
-        return blosc_parts.decode_spans
-    if nbytes is not None and step.format == "zstd" and nbytes >= LEAST_ZSTD_PARTS:
-        return _decode_zstd_spans
-    return None
+    writes = step.format in ("lz4", "blosc")
+    by_parts = step.format == "blosc" and nbytes is not None
+    spans = blosc_parts.decode_spans if by_parts else None
+    return Prepared(name, run, nbytes, writes, run_spans=spans)
 
 
 def may_run_here(program: DecodeProgram) -> bool:
@@ -106,116 +87,6 @@ def may_run_here(program: DecodeProgram) -> bool:
     return all(
         not (isinstance(step, Decompress) and step.format == "blosc") for step in program.steps
     )
-
-
-# ---------------------------------------------------------------------------------------- zstd
-
-
-class _Contexts(threading.local):
-    """A zstd context for each thread."""
-
-    def __init__(self) -> None:
-        self.decompressor = zstandard.ZstdDecompressor()
-
-
-_contexts = _Contexts()
-
-
-def _zstd(nbytes: int | None, limit: Limit) -> RunBytes:
-    frame_size = zstandard.frame_content_size
-
-    def decode_small(encoded: memoryview, target: memoryview | None) -> memoryview:
-        if frame_size(encoded) == nbytes:
-            # Another frame may follow; if it is damage, it is found again below.
-            with suppress(zstandard.ZstdError):
-                context = _contexts.decompressor
-                return memoryview(context.decompress(encoded, allow_extra_data=False))
-        return _zstd_frames(encoded, target, nbytes, limit)
-
-    def decode_zstd(encoded: memoryview, target: memoryview | None) -> memoryview:
-        if target is not None and zstd_frames.is_one_frame(encoded, len(target)):
-            # The reader decodes a frame that is there as a whole in one go, into the place.
-            with suppress(zstandard.ZstdError):
-                reader = _contexts.decompressor.stream_reader(encoded)
-                if reader.readinto(target) == len(target):
-                    return target
-        return _zstd_frames(encoded, target, nbytes, limit)
-
-    return decode_small if nbytes is not None and nbytes <= SMALL_ZSTD else decode_zstd
-
-
-def _decode_zstd_spans(encoded: memoryview, place: memoryview, spans: Sequence[Span]) -> bool:
-    """Decode a frame up to the last byte that is needed, unless its end has a checksum."""
-    end = max(span[1] for span in spans)
-    if (
-        not is_part(end, len(place))
-        or not zstd_frames.is_one_frame(encoded, len(place))
-        or zstd_frames.has_checksum(encoded)
-    ):
-        return False
-    with suppress(zstandard.ZstdError):
-        return _contexts.decompressor.stream_reader(encoded).readinto(place[:end]) == end
-    return False
-
-
-def _zstd_many(nbytes: int) -> RunMany | None:
-    if "multi_decompress_to_buffer" not in zstandard.backend_features:
-        return None
-    size = nbytes.to_bytes(8, sys.byteorder)
-
-    def decode_zstd_many(frames: list[memoryview], place: memoryview) -> bool:
-        count = len(frames)
-        if count < LEAST_MANY or not zstd_frames.are_alike(frames, nbytes):
-            return False
-        try:
-            decompress: Any = _contexts.decompressor.multi_decompress_to_buffer
-            found = decompress(frames, decompressed_sizes=size * count)
-        except zstandard.ZstdError:
-            return False
-        for i, data in enumerate(found):
-            place[i * nbytes : (i + 1) * nbytes] = data
-        return True
-
-    return decode_zstd_many
-
-
-def _zstd_frames(
-    encoded: memoryview, target: memoryview | None, nbytes: int | None, limit: Limit
-) -> memoryview:
-    """Any sequence of frames, skippable ones too, with or without sizes."""
-    total = zstd_frames.content_size(encoded)
-    if total is None:
-        total = nbytes
-    elif nbytes is not None:
-        expect_nbytes(total, nbytes)
-    if total is None:
-        return _zstd_stream(encoded, limit.of(encoded))
-    if total > limit.of(encoded):
-        raise DamageError(f"{total} bytes are more than these chunks can have")
-    if total == 0:
-        # numcodecs takes a size of zero for an error.
-        data = zstandard.ZstdDecompressor().stream_reader(encoded, read_across_frames=True).read(1)
-        expect_nbytes(len(data), 0)
-        return memoryview(b"")
-    place = new_bytes(total) if target is None else target
-    # Decodes frames of unknown size too, as they must fill the place exactly.
-    numcodecs.zstd.decompress(encoded, place)
-    return place
-
-
-def _zstd_stream(encoded: memoryview, limit: int) -> memoryview:
-    """Frames that do not say their size, where nobody else does either."""
-    reader = zstandard.ZstdDecompressor().stream_reader(encoded, read_across_frames=True)
-    return _collect(reader.read, limit)
-
-
-def _collect(read: Callable[[int], bytes], limit: int) -> memoryview:
-    data = bytearray()
-    while piece := read(min(PIECE << 4, limit + 1 - len(data))):
-        data += piece
-        if len(data) > limit:
-            raise DamageError(f"more than {limit} bytes came out")
-    return memoryview(data)
 
 
 # ------------------------------------------------------------------------------ gzip and zlib

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gpuzarr
-from gpuzarr.engines.cpu import decoders, task
+from gpuzarr.engines.cpu import task, zstd
 from gpuzarr.engines.cpu.decoder import ChunkDecoder
-from gpuzarr.engines.cpu.decoders import LEAST_MANY, SMALL_ZSTD
+from gpuzarr.engines.cpu.zstd import LEAST_MANY, SMALL_NBYTES
 from gpuzarr.engines.cpu.zstd_frames import are_alike
 from gpuzarr.engines.step_error import StepError
 from gpuzarr.program import DecodeProgram, Decompress, Layout, Unshuffle
@@ -24,6 +24,8 @@ from tests.stored import assert_result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+pytestmark = pytest.mark.usefixtures("zstd_library")
 
 SKIPPABLE = struct.pack("<II", 0x184D2A53, 5) + b"hello"
 ZSTD = {"name": "zstd", "configuration": {"level": 1, "checksum": False}}
@@ -202,7 +204,7 @@ OF_ONE_BLOCK = {
 
 def check_many(frames: list[bytes], nbytes: int) -> bool:
     """Frames that are decoded together are as the reference says; whether they were."""
-    many = decoders._zstd_many(nbytes)  # noqa: SLF001  what `decode_many` calls
+    many = zstd._many(nbytes)  # noqa: SLF001  what `decode_many` calls
     assert many is not None
     place = memoryview(bytearray(nbytes * len(frames)))
     done = many(views(frames), place)
@@ -239,7 +241,7 @@ def test_frames_of_every_kind_in_every_place(name: str) -> None:
 
 
 @pytest.mark.parametrize("checksum", [False, True])
-@pytest.mark.parametrize("nbytes", [4, 60, 300, 3000, SMALL_ZSTD])
+@pytest.mark.parametrize("nbytes", [4, 60, 300, 3000, SMALL_NBYTES])
 def test_truncation_by_every_number_of_bytes(nbytes: int, *, checksum: bool) -> None:
     compress = zstandard.ZstdCompressor(write_checksum=checksum).compress
     good = [compress(one) for one in chunks(LEAST_MANY, nbytes)]
@@ -266,7 +268,7 @@ def test_any_damage_to_frames(data: st.DataObject, checksum: bool, nbytes: int) 
 
 # One frame, decoded into its place
 
-LARGE = chunks(1, 3 * SMALL_ZSTD)[0]
+LARGE = chunks(1, 3 * SMALL_NBYTES)[0]
 
 
 def with_flip(data: bytes, place: int) -> bytes:
@@ -306,7 +308,7 @@ def test_a_large_frame_whose_checksum_is_wrong(place: int) -> None:
 
 
 @pytest.mark.parametrize("settings", [{}, {"write_checksum": True}, {"write_content_size": False}])
-@pytest.mark.parametrize("cut", [0, 1, SMALL_ZSTD, 3 * SMALL_ZSTD])
+@pytest.mark.parametrize("cut", [0, 1, SMALL_NBYTES, 3 * SMALL_NBYTES])
 def test_large_chunks_of_two_frames(settings: dict[str, Any], cut: int) -> None:
     compress = zstandard.ZstdCompressor(**settings).compress
     frames = compress(LARGE[:cut]) + SKIPPABLE + compress(LARGE[cut:])
