@@ -15,26 +15,26 @@ from gpuzarr.engines.cpu.copying import put, view
 from gpuzarr.engines.cpu.crew import Crew
 from gpuzarr.engines.cpu.decoders import may_run_here
 from gpuzarr.engines.cpu.fetcher import MOST_HELD_NBYTES, EncodedMemory
+from gpuzarr.engines.cpu.few_requests import PASSED_ON, fetch, part_of, split
+from gpuzarr.engines.cpu.lines import LEAST_COUNT, find_lines
 from gpuzarr.engines.cpu.prepared import is_part
 from gpuzarr.engines.cpu.session import is_much
 from gpuzarr.engines.cpu.task import RUN_NBYTES
-from gpuzarr.engines.engine import FewRequest
-from gpuzarr.engines.failures import note_key, shard_is_gone
-from gpuzarr.engines.step_error import StepError
-from gpuzarr.errors import ChunkError, GpuzarrError, MemoryLimitError
+from gpuzarr.errors import ChunkError, MemoryLimitError
 from gpuzarr.plan.ranges import WHOLE
 from gpuzarr.program import Decompress
 from gpuzarr.stores.store import row_reader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from gpuzarr.engines.cpu.blosc_parts import BlockRun
+    from gpuzarr.engines.cpu.crew import Work
     from gpuzarr.engines.cpu.decoder import ChunkDecoder
     from gpuzarr.engines.cpu.prepared import Span
-    from gpuzarr.engines.engine import FewChunk, Output
+    from gpuzarr.engines.engine import FewChunk, FewRequest, Output
     from gpuzarr.program import DecodeProgram
     from gpuzarr.stores.store import Store, Wanted
 
@@ -49,10 +49,10 @@ FEW_NBYTES = 1 << 24
 those of which no more than this is read."""
 MUCH_COUNT = 64
 """Such chunks that are worth another thread."""
+PART_COUNT = 40
+"""Such chunks that a thread fetches, and another decodes, at a time."""
 READ_NBYTES = 1 << 21
 """Decoded bytes up to which all is fetched before anything is decoded."""
-PASSED_ON = (GpuzarrError, StepError, ValueError, MemoryError, OSError)
-"""What is told by the read with columns."""
 
 
 class CpuFewReader:
@@ -64,6 +64,7 @@ class CpuFewReader:
         """Take what chunks of one program and shape are decoded with."""
         self._decoder = decoder
         self._program = program
+        self._shape = tuple(shape)
         self._nbytes = program.decoded_nbytes(shape)
         self._threads = threads
         self._in_boxes = not program.steps and self._nbytes >= BOX_NBYTES
@@ -104,7 +105,6 @@ class CpuFewReader:
     def _read_in_threads(
         self, store: Store, requests: Sequence[FewRequest], output: Output
     ) -> bool:
-        parts = _split(requests, self._threads)
         crew = Crew()
         good: list[bool] = []
         aborted = threading.Event()
@@ -115,9 +115,32 @@ class CpuFewReader:
             except PASSED_ON:
                 return
 
-        works = [partial(read_part, part) for part in parts]
+        def fetch_part(part: Sequence[FewRequest]) -> Work | None:
+            memory = EncodedMemory()
+            try:
+                fetched = self._fetch_all(store, part, memory, aborted.is_set)
+            except PASSED_ON:
+                return None
+            return None if fetched is None else partial(write_part, part, fetched, memory)
+
+        def write_part(
+            part: Sequence[FewRequest], fetched: list[memoryview | None], memory: EncodedMemory
+        ) -> None:
+            try:
+                with memory:
+                    self._write_all(part, fetched, output)
+            except PASSED_ON:
+                return
+            good.append(True)
+
+        # Of small objects half of the threads fetch some while the others decode.
+        count = sum(len(request.chunks) for request in requests)
+        in_two = self._nbytes <= TOGETHER_NBYTES and len(requests) == count
+        parts = split(requests, max(self._threads, -(-count // PART_COUNT) if in_two else 0))
+        works: list[Work] = [partial(fetch_part if in_two else read_part, part) for part in parts]
         try:
-            crew.add(works, self._threads, caller_works=may_run_here(self._program))
+            caller_works = may_run_here(self._program)
+            crew.add(works, self._threads, caller_works=caller_works, in_two=in_two)
             crew.finish()
         except BaseException:
             aborted.set()
@@ -143,7 +166,10 @@ class CpuFewReader:
                 memory.clear()
             count = sum(len(request.chunks) for request in requests)
             if not boxes and count * self._nbytes <= READ_NBYTES:
-                return self._read_together(store, requests, output, memory, stopped)
+                fetched = self._fetch_all(store, requests, memory, stopped)
+                if fetched is not None:
+                    self._write_all(requests, fetched, output)
+                return fetched is not None
             for request in requests:
                 if stopped():
                     return False
@@ -151,12 +177,12 @@ class CpuFewReader:
                 if boxes:
                     self._read_box(store, request, output, memory)
                     continue
-                data = _fetch(store, request, memory)
+                data = fetch(store, request, memory)
                 if data is None:
                     _fill(output, request.chunks[0].put)
                     continue
                 for chunk in request.chunks:
-                    self._write(_part(data, chunk), chunk, output)
+                    self._write(part_of(data, chunk), chunk, output)
         return True
 
     def _reads_boxes(self, store: Store, requests: Sequence[FewRequest]) -> bool:
@@ -229,15 +255,14 @@ class CpuFewReader:
         _put(output, chunk.put, values[chunk.take])
         return True
 
-    def _read_together(
+    def _fetch_all(
         self,
         store: Store,
         requests: Sequence[FewRequest],
-        output: Output,
         memory: EncodedMemory,
         stopped: Callable[[], bool],
-    ) -> bool:
-        """Fetch all first, then decode it together."""
+    ) -> list[memoryview | None] | None:
+        """The bytes of all requests; None: the objects are larger than such chunks can be."""
 
         def enough() -> bool:
             return stopped() or memory.used > MOST_HELD_NBYTES
@@ -250,9 +275,18 @@ class CpuFewReader:
             everything = memory.all()
             fetched += [everything[begin:end] for begin, end in pairwise([0, *ends])]
         for request in requests[len(fetched) :]:
-            if enough():  # the objects are larger than such chunks can be
-                return False
-            fetched.append(_fetch(store, request, memory))
+            if enough():
+                return None
+            fetched.append(fetch(store, request, memory))
+        return fetched
+
+    def _write_all(
+        self,
+        requests: Sequence[FewRequest],
+        fetched: Sequence[memoryview | None],
+        output: Output,
+    ) -> None:
+        """Decode and write what was fetched."""
         encoded: list[memoryview] = []
         found: list[FewChunk] = []
         for request, data in zip(requests, fetched, strict=True):
@@ -260,24 +294,44 @@ class CpuFewReader:
                 _fill(output, request.chunks[0].put)
                 continue
             for chunk in request.chunks:
-                encoded.append(_part(data, chunk))
+                encoded.append(part_of(data, chunk))
                 found.append(chunk)
         if self._nbytes <= TOGETHER_NBYTES and len(found) > 1:
             self._write_together(encoded, found, output)
         else:
             for part, chunk in zip(encoded, found, strict=True):
                 self._write(part, chunk, output)
-        return True
 
     def _write_together(
         self, encoded: list[memoryview], chunks: Sequence[FewChunk], output: Output
     ) -> None:
         """Decode small chunks, and write what is taken of them."""
         step = max(1, RUN_NBYTES // self._nbytes)
+        in_lines = self._may_be_lines(output)
         for begin in range(0, len(chunks), step):
-            found = self._decoder.decode_many(encoded[begin : begin + step])
-            for values, chunk in zip(found, chunks[begin : begin + step], strict=True):
-                _put(output, chunk.put, values[chunk.take])
+            some = chunks[begin : begin + step]
+            values = self._decoder.decode_many(encoded[begin : begin + step])
+            end = 0
+            for line in find_lines(some) if in_lines else ():
+                self._put_each(some[end : line.start], values[end : line.start], output)
+                _put_line(output, some[line], values[line])
+                end = line.stop
+            self._put_each(some[end:], values[end:], output)
+
+    def _may_be_lines(self, output: Output) -> bool:
+        """Whether so many chunks may stand side by side that it is worth looking for them."""
+        array = output.array
+        return (
+            type(array) is np.ndarray
+            and array.ndim > 0
+            and array.shape[-1] >= LEAST_COUNT * self._shape[-1]
+        )
+
+    @staticmethod
+    def _put_each(chunks: Sequence[FewChunk], values: NDArray[Any], output: Output) -> None:
+        """Write what is taken of chunks; `values` are (n, ...) all of them."""
+        for chunk, value in zip(chunks, values, strict=True):
+            _put(output, chunk.put, value[chunk.take])
 
     def _write(self, encoded: memoryview, chunk: FewChunk, output: Output) -> None:
         """Decode a chunk, and write what is taken of it."""
@@ -316,71 +370,23 @@ class CpuFewReader:
         )
 
 
-def _split(requests: Sequence[FewRequest], count: int) -> list[list[FewRequest]]:
-    """About `count` parts of nearly as many chunks each; requests are cut where they must be."""
-    most = -(-sum(len(request.chunks) for request in requests) // count)
-    parts: list[list[FewRequest]] = [[]]
-    room = most
-    for request in requests:
-        key, offset, _, validator, chunks = request
-        while len(chunks) > room:
-            if room:
-                parts[-1].append(_cut(key, offset, validator, chunks[:room]))
-            chunks = chunks[room:]
-            parts.append([])
-            room = most
-        whole = len(chunks) == len(request.chunks)
-        parts[-1].append(request if whole else _cut(key, offset, validator, chunks))
-        room -= len(chunks)
-    return parts
-
-
-def _cut(key: str, offset: int, validator: Hashable, chunks: Sequence[FewChunk]) -> FewRequest:
-    """The request for some of the chunks of one that begins at `offset`."""
-    begin = min(chunk.start for chunk in chunks)
-    end = max(chunk.start + chunk.nbytes for chunk in chunks)
-    moved = [chunk._replace(start=chunk.start - begin) for chunk in chunks]
-    return FewRequest(key, offset + begin, end - begin, validator, moved)
-
-
 def _never() -> bool:
     return False
-
-
-def _fetch(store: Store, request: FewRequest, memory: EncodedMemory) -> memoryview | None:
-    """The bytes of a request; None: a whole object that is not stored.
-
-    Raises:
-        GpuzarrError: the storage failed, or a shard is another than its index was of, or gone.
-    """
-    key, offset, nbytes = request.key, request.offset, request.nbytes
-    try:
-        blob = store.read(key, offset, nbytes, memory.allocate)
-    except PASSED_ON:
-        raise
-    except BaseException as error:
-        note_key(error, key)
-        raise
-    if blob is None:
-        if nbytes == WHOLE:
-            return None
-        raise shard_is_gone()
-    if nbytes != WHOLE and len(blob.data) != nbytes:
-        raise ChunkError("these are not as many bytes as were asked for")
-    if request.validator is not None and blob.validator != request.validator:
-        raise ChunkError("the shard was replaced")
-    return blob.data
-
-
-def _part(data: memoryview, chunk: FewChunk) -> memoryview:
-    """The bytes of a chunk among those of its request."""
-    return data if chunk.nbytes == WHOLE else data[chunk.start : chunk.start + chunk.nbytes]
 
 
 def _put(output: Output, place: tuple[slice, ...], part: NDArray[Any]) -> None:
     """Convert and write what was taken of a chunk."""
     conversion = output.conversion
     put(view(output.array, place), part if conversion.identity else convert(part, conversion))
+
+
+def _put_line(output: Output, chunks: Sequence[FewChunk], values: NDArray[Any]) -> None:
+    """The same of chunks that `find_lines` found."""
+    *others, first = chunks[0].put
+    target = output.array[(*others, slice(first.start, chunks[-1].put[-1].stop))]
+    part = np.moveaxis(values[(slice(None), *chunks[0].take)], 0, -2)
+    conversion = output.conversion
+    put(target.reshape(part.shape), part if conversion.identity else convert(part, conversion))
 
 
 def _fill(output: Output, place: tuple[slice, ...]) -> None:
