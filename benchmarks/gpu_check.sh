@@ -2,20 +2,28 @@
 # Everything that only a GPU can show, unattended, in stages of under nine minutes each:
 #
 #   gpu_check.sh wheels     on a machine with a package index: what the GPU machine needs, in .gpu-wheels/
+#   gpu_check.sh more-wheels   the peers that do not fit beside that, in .gpu-more-wheels/
 #   gpu_check.sh setup      on the GPU machine, offline: an environment in .venv-gpu/, and what it is
+#   gpu_check.sh more-setup    the peers, if .gpu-more-wheels/ is there, into the same environment
 #   gpu_check.sh test       the tests marked `gpu`, where a skip is a failure
 #   gpu_check.sh sanitize   a subset under compute-sanitizer, tool by tool
-#   gpu_check.sh bench      throughput, with the ceilings of the machine beside it
+#   gpu_check.sh bench [SECTION...]   gpuzarr beside its peers, and the ceilings of the machine
+#
+# `more-setup` comes before `bench`, which takes two or three calls: each goes on where the one before
+# it ended, if it is the same machine and commit. It is complete when it says "nothing left out". The
+# sections are those of `gpu.py`.
 #
 # `wheels` runs in an environment with the `test` extra. The GPU machine has Python 3.12 with CuPy and
 # NumPy, which GPU_PYTHON names (default: python3). Results go to $OUT (default
 # benchmarks/results/latest) as they come, seven files at most; a stage that is cut off keeps what it
-# had. `benchmarks/observations.py` makes tables of observations.json.
+# had. `benchmarks/observations.py` makes tables of observations.json, `benchmarks/gpu_report.py`
+# documents of bench.json.
 
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 
 wheels=.gpu-wheels
+more_wheels=.gpu-more-wheels
 venv=.venv-gpu
 most_mib=60
 python="${GPU_PYTHON:-python3}"
@@ -29,26 +37,45 @@ export GPUZARR_OBSERVATIONS="$out/observations.json" PYTHONPATH="$PWD" PYTHONUNB
 packages=(
   nvidia-libnvcomp-cu13 libkvikio-cu13 kvikio-cu13 "rapids-logger==0.3.*"
   numcodecs zstandard deflate google-crc32c ml_dtypes msgpack pcodec zfpy==1.0.1
-  zarr msgspec donfig pyyaml typing-extensions packaging
+  zarr zarrs msgspec donfig pyyaml typing-extensions packaging
   pytest pluggy iniconfig pygments pytest-xdist execnet hypothesis sortedcontainers
 )
 
-make_wheels() {
+# Peers, with what they need beside the above.
+more_packages=(
+  tensorstore czarr session-info2 nvidia-nvcomp-cu13 rmm-cu13 librmm-cu13 cuda-core cuda-bindings
+)
+
+# download FOLDER PACKAGE...: their wheels for the GPU machine.
+download() {
   local platforms=() name
   for name in manylinux_2_28 manylinux_2_27 manylinux_2_26 manylinux_2_24 manylinux_2_17 \
     manylinux2014 manylinux1; do
     platforms+=(--platform "${name}_x86_64")
   done
-  rm -rf "$wheels" && mkdir -p "$wheels"
+  rm -rf "$1" && mkdir -p "$1"
   "$python" -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 \
-    --implementation cp "${platforms[@]}" -d "$wheels" "${packages[@]}" || return 1
+    --implementation cp "${platforms[@]}" -d "$1" "${@:2}"
+}
+
+# small_enough FOLDER: machines take so many MiB at a time, and the checkout besides.
+small_enough() {
+  local mib
+  mib=$(du -sm --apparent-size "$1" | cut -f1)
+  echo "$1: $mib MiB in $(find "$1" -type f | wc -l) files"
+  [ "$mib" -le "$most_mib" ] || { echo "that is over $most_mib MiB" >&2; return 1; }
+}
+
+make_wheels() {
+  download "$wheels" "${packages[@]}" || return 1
   "$python" -m tests.conformance.corpus "$wheels/corpus" || return 1
   tar -czf "$wheels/corpus.tar.gz" -C "$wheels" corpus && rm -r "$wheels/corpus" || return 1
   git describe --always --dirty=+ --abbrev=10 '--exclude=*' >"$wheels/commit" || return 1
-  local mib
-  mib=$(du -sm --apparent-size "$wheels" | cut -f1)
-  echo "$wheels: $mib MiB in $(find "$wheels" -type f | wc -l) files"
-  [ "$mib" -le "$most_mib" ] || { echo "that is over $most_mib MiB" >&2; return 1; }
+  small_enough "$wheels"
+}
+
+make_more_wheels() {
+  download "$more_wheels" "${more_packages[@]}" && small_enough "$more_wheels"
 }
 
 # The environment sees the packages of the interpreter that it is made with, also where that is in
@@ -59,12 +86,34 @@ make_environment() {
   "$python" - "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" <<'EOF' || return 1
 import site, sys
 with open(sys.argv[1] + "/outer.pth", "w") as file:
+    if sys.prefix != sys.base_prefix:  # CUDA's libraries in wheels are looked for below prefixes
+        file.write(f"import site; site.PREFIXES.append({sys.prefix!r})\n")
     file.writelines(f"import site; site.addsitedir({place!r})\n" for place in site.getsitepackages())
 EOF
-  "$python" -m pip --python "$venv/bin/python" install --quiet --no-index --no-deps \
-    --ignore-installed --no-warn-script-location "$wheels"/*.whl || return 1
+  install_from "$wheels" || return 1
   rm -rf "$wheels/corpus"
   tar -xzf "$wheels/corpus.tar.gz" -C "$wheels" || return 1
+  timeout -k 10 120 "$venv/bin/python" benchmarks/gpu.py --describe --json "$out/setup.json"
+}
+
+# install_from FOLDER: its wheels, also where the machine has others of the same name.
+install_from() {
+  "$python" -m pip --python "$venv/bin/python" install --quiet --no-index --no-deps \
+    --ignore-installed --no-warn-script-location "$1"/*.whl
+}
+
+install_more() {
+  need_environment || return 1
+  if [ -d "$more_wheels" ]; then
+    install_from "$more_wheels" || return 1
+    # zarr-python imports it whenever an array is opened.
+    "$venv/bin/python" -c 'import czarr' || {
+      echo "czarr cannot be used here, and zarr-python not with it: it goes"
+      "$python" -m pip --python "$venv/bin/python" uninstall --quiet --yes czarr || return 1
+    }
+  else
+    echo "there is no $more_wheels here"
+  fi
   timeout -k 10 120 "$venv/bin/python" benchmarks/gpu.py --describe --json "$out/setup.json"
 }
 
@@ -180,16 +229,33 @@ run_sanitizer() {
 
 # ------------------------------------------------------------------------------------- bench
 
+# A reader that takes the process or the device with it is left out when the rest is done in a new
+# process. The rows stay on the machine, in benchmarks/data/, which a later call finds.
 run_bench() {
   need_environment || return 1
-  limited 480 "$venv/bin/python" benchmarks/gpu.py --json "$out/bench.json" | tee "$out/bench.md"
+  local known=benchmarks/data/gpu-bench.json end=$((SECONDS + 490)) left status
+  mkdir -p benchmarks/data
+  for _ in 1 2 3 4; do
+    left=$((end - SECONDS))
+    [ $left -gt 100 ] || break
+    limited $left "$venv/bin/python" benchmarks/gpu.py "$@" --seconds $((left - 90)) \
+      --folder benchmarks/data --before "$known" --json "$out/bench.json" >"$out/bench.md"
+    status=$?
+    [ -s "$out/bench.json" ] && cp "$out/bench.json" "$known"
+    [ $status -gt 128 ] && [ $status -ne 137 ] || break
+    echo "that process has ended with status $status: the rest goes on in another"
+  done
+  cat "$out/bench.md"
+  return "$status"
 }
 
 case "${1:-}" in
   wheels) make_wheels ;;
+  more-wheels) make_more_wheels ;;
   setup) make_environment ;;
+  more-setup) install_more ;;
   test) run_tests ;;
   sanitize) run_sanitizer ;;
-  bench) run_bench ;;
-  *) sed -n '2,14p' "$0" >&2; exit 2 ;;
+  bench) run_bench "${@:2}" ;;
+  *) sed -n '2,20p' benchmarks/gpu_check.sh >&2; exit 2 ;;
 esac

@@ -14,7 +14,8 @@ from gpuzarr.engines.cuda import availability, kvikio_reader
 
 GPU_LIBRARIES = (
     *("cupy-cuda13x", "cupy-cuda12x", "nvidia-libnvcomp-cu13", "nvidia-libnvcomp-cu12"),
-    *("kvikio-cu13", "kvikio-cu12", "nvidia-cuda-nvrtc", "zarr"),
+    *("kvikio-cu13", "kvikio-cu12", "nvidia-cuda-nvrtc"),
+    *("zarr", "zarrs", "tensorstore", "czarr", "nvidia-nvcomp-cu13"),
 )
 """What results depend on, where it is installed, beside what every benchmark names."""
 COMMIT = Path(".gpu-wheels/commit")
@@ -33,7 +34,7 @@ def describe() -> dict[str, Any]:
     found["gpus"] = _output("nvidia-smi", f"--query-gpu={SMI}", "--format=csv,noheader")
     if found["commit"] in {None, "", "unknown"} and COMMIT.exists():
         found["commit"] = COMMIT.read_text().strip()
-    found["kvikio"] = kvikio_reader.unavailable() or "ok"
+    found["kvikio"] = (kvikio_reader.unavailable() or "ok").partition("\n")[0]
     found["gpudirect storage"] = kvikio_reader.gds_available()
     found["missing"] = availability.missing()
     found["compute-sanitizer"] = shutil.which("compute-sanitizer")

@@ -59,7 +59,7 @@ def test_other_questions_have_an_answer(question: str) -> None:
 
 def test_a_device_that_is_lost_is_told(fake: FakeDevice, monkeypatch: pytest.MonkeyPatch) -> None:
     def lose(*_: Any, **__: Any) -> None:
-        fake.current_stream().error = DeviceError("an illegal memory access")
+        fake.error = DeviceError("an illegal memory access")
 
     monkeypatch.setattr(fake_nvcomp.FakeNvcomp, "decompress", lose)
     seen = questions.answer_to("damaged zstd: zeros in the middle")
