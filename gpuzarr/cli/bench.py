@@ -2,16 +2,19 @@
 
 Everything, or the part given with --select, is read; then small windows at random places, one by
 one and in one call. All ways take turns, and the median of each is shown. The first round is not
-counted, so what is timed is a warm cache. The ways must agree on the values.
+counted, so what is timed is a warm cache. The ways must agree on the values. --trace records one
+read more: what each thread did when, and the GPU.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from math import prod
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +28,12 @@ from gpuzarr.cli.read import to_host
 from gpuzarr.cli.recorded import RecordedStore, fetch_again
 from gpuzarr.cli.screen import format_nbytes
 from gpuzarr.cli.selection import parse_selection
+from gpuzarr.cli.traced import SUFFIXES, write_trace
 from gpuzarr.engines.pool import cpu_count
 from gpuzarr.errors import DeviceError, GpuzarrError, UnsupportedError
 from gpuzarr.many import read_batch
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Sequence
 
     from gpuzarr.array import Array
@@ -73,6 +76,8 @@ class Operation:
     nbytes: int
     """Of the results."""
     ways: list[Way]
+    key: Any = ...
+    """The selection, where it is one."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,6 +89,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--windows", type=_count, default=WINDOWS, help=f"random windows ({WINDOWS})"
+    )
+    parser.add_argument(
+        "--trace",
+        metavar="FILE",
+        type=_trace_file,
+        help="record one read more; FILE.svg: a picture of it, FILE.json: for Perfetto",
     )
 
 
@@ -98,7 +109,10 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
     with screen.progress("reading", len(operations) * (args.rounds + 1)) as advance:
         for operation in operations:
             measure(operation, args.rounds, advance)
-    return report(operations, skipped, screen)
+    if args.trace is not None:
+        first = operations[0]
+        write_trace(args.trace, list(devices.values())[-1], first.key, first.name)
+    return report(operations, skipped, screen, args.trace)
 
 
 def find_devices(args: argparse.Namespace, array: Array) -> tuple[dict[str, Array], list[str]]:
@@ -140,7 +154,7 @@ def everything(
         *(Way(name, _reads(opened, [key])) for name, opened in devices.items()),
         *peers(args, [key]),
     ]
-    return Operation(name, nbytes, ways)
+    return Operation(name, nbytes, ways, key)
 
 
 def window_operations(
@@ -183,7 +197,9 @@ def random_windows(array: Array, count: int) -> list[tuple[slice, ...]] | None:
 
 def record(args: argparse.Namespace, keys: Sequence[Any]) -> RecordedStore:
     """The requests that reads of these selections make, done once."""
-    store = RecordedStore.of(args.store, follow_symlinks=args.follow_symlinks)
+    store = RecordedStore.of(
+        args.store, follow_symlinks=args.follow_symlinks, storage_options=args.storage_options
+    )
     array = api.open_array(
         store, path=args.path, zarr_format=args.zarr_format, device="cpu", consolidated=False
     )
@@ -238,7 +254,12 @@ def measure(operation: Operation, rounds: int, advance: Callable[[int], None]) -
         advance(1)
 
 
-def report(operations: Sequence[Operation], skipped: Sequence[str], screen: Screen) -> int:
+def report(
+    operations: Sequence[Operation],
+    skipped: Sequence[str],
+    screen: Screen,
+    trace: Path | None = None,
+) -> int:
     """The table and the verdict."""
     columns = ["read", "size", "way", "time", "speed", "time over gpuzarr's", "values"]
     rows = [_row(operation, way) for operation in operations for way in operation.ways]
@@ -248,6 +269,8 @@ def report(operations: Sequence[Operation], skipped: Sequence[str], screen: Scre
         " bytes alone: the same requests, nothing decoded",
         "dim",
     )
+    if trace is not None:
+        screen.text(f"wrote {trace}", "dim")
     for text in skipped:
         screen.text(text, "yellow")
     ways = [way for operation in operations for way in operation.ways]
@@ -260,6 +283,7 @@ def report(operations: Sequence[Operation], skipped: Sequence[str], screen: Scre
         {
             "ok": not wrong,
             "skipped": skipped,
+            "trace": trace,
             "reads": [
                 {
                     "read": operation.name,
@@ -324,6 +348,13 @@ def _agree(found: np.ndarray, truth: np.ndarray) -> bool:
 
 def _rotated(ways: list[Way], turn: int) -> list[Way]:
     return ways[turn:] + ways[:turn]
+
+
+def _trace_file(text: str) -> Path:
+    path = Path(text)
+    if path.suffix not in SUFFIXES:
+        raise argparse.ArgumentTypeError(f"{text!r} must end in {' or '.join(SUFFIXES)}")
+    return path
 
 
 def _count(text: str) -> int:

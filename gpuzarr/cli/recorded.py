@@ -10,7 +10,7 @@ from gpuzarr.stores.store import WHOLE, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Self
+    from typing import Any, Self
 
     from gpuzarr.stores.store import Blob, Buffer
 
@@ -26,9 +26,9 @@ class RecordedStore(Store):
         """Key, offset and number of bytes, in the order in which they were asked for."""
 
     @classmethod
-    def of(cls, store: object, *, follow_symlinks: bool = False) -> Self:
-        """Open whatever a user calls a store, at its root."""
-        return cls(open_store(store, follow_symlinks=follow_symlinks)[0])
+    def of(cls, store: object, **options: Any) -> Self:
+        """Open whatever a user calls a store, at its root; options as in `open_store`."""
+        return cls(open_store(store, **options)[0])
 
     def read(
         self,

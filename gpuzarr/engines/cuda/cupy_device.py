@@ -103,16 +103,22 @@ class CupyPinnedMemory:
 class CupyEvent:
     """See `gpuzarr.engines.cuda.device.Event`."""
 
-    __slots__ = ("_device", "_event")
+    __slots__ = ("_device", "event")
 
     def __init__(self, device: CupyDevice, event: Any) -> None:
         self._device = device
-        self._event = event
+        self.event = event
+        """CuPy's."""
 
     def wait(self) -> None:
         """Block until everything before it is done."""
         with self._device.at_work("finish a read"):
-            self._event.synchronize()
+            self.event.synchronize()
+
+    def seconds_since(self, earlier: Any) -> float:
+        """By CUDA's clock, which counts half microseconds."""
+        with self._device.at_work("tell times"):
+            return float(cupy.cuda.get_elapsed_time(earlier.event, self.event)) / 1e3
 
 
 class CupyDevice:
@@ -136,6 +142,8 @@ class CupyDevice:
         with self.at_work("start"):
             cupy.cuda.runtime.free(0)  # makes the context, so that what is wrong with it shows here
             self.decompressor: Decompressor = Nvcomp()
+            # Others wait for the default stream, and it for them.
+            self.copy_stream: Stream = cupy.cuda.Stream(non_blocking=True)
             _require_compiler()
 
     @contextmanager
@@ -281,12 +289,17 @@ class CupyDevice:
         with self.at_work(f"run {kernel}", stream):
             self._function(kernel, constants)((blocks,), (THREADS,), words)
 
-    def record(self, stream: Stream) -> CupyEvent:
+    def record(self, stream: Stream, *, timed: bool = False) -> CupyEvent:
         """Mark this place in the stream's work."""
         with self.at_work("record an event"):
-            event = cupy.cuda.Event(block=False, disable_timing=True)
+            event = cupy.cuda.Event(block=False, disable_timing=not timed)
             event.record(stream)
             return CupyEvent(self, event)
+
+    def wait_for(self, event: Any, stream: Stream) -> None:
+        """Let the stream wait for the event."""
+        with self.at_work("let a stream wait"):
+            stream.wait_event(event.event)
 
     def _function(self, kernel: str, constants: Mapping[str, int] | None) -> Any:
         """A compiled kernel."""

@@ -4,8 +4,13 @@
 kernels are the same sources compiled for the host. Everything on the device is an address (an
 integer); arrays appear only where results leave the engine.
 
-All work is ordered on a stream; copies and launches return before it is done. `record` marks a
-place in the stream's work, and the event that it gives is what the host waits for.
+All work is ordered on a stream; copies and launches return before it is done. Streams know nothing
+of each other: `record` marks a place in the work of one, and the event that it gives is what the
+host waits for, or another stream.
+
+Memory is allocated for a stream, and given back in the order of its work: what comes next on that
+stream may have it at once. So memory that another stream uses as well must be kept until the host
+has seen that the other one is done with it.
 """
 
 from __future__ import annotations
@@ -67,6 +72,10 @@ class Event(Protocol):
         Raises:
             DeviceError: something before it failed.
         """
+        ...
+
+    def seconds_since(self, earlier: Event) -> float:
+        """Seconds on the device's clock between two events that are timed and have come."""
         ...
 
 
@@ -182,6 +191,9 @@ class Device(Protocol):
     name: str
     """As in `device=`: "cuda:0"."""
     decompressor: Decompressor
+    copy_stream: Stream
+    """A stream of the device's own, which waits for no other one, the default stream included: for
+    what need not wait for the work of any consumer."""
 
     def __hash__(self) -> int:
         """By identity."""
@@ -224,7 +236,7 @@ class Device(Protocol):
         ...
 
     def allocate(self, nbytes: int, stream: Stream) -> Memory:
-        """Memory for work that is ordered on `stream`.
+        """Memory for work that is ordered on `stream`, or that waits for an event on it.
 
         Raises:
             MemoryLimitError: it does not fit.
@@ -274,6 +286,20 @@ class Device(Protocol):
         """
         ...
 
-    def record(self, stream: Stream) -> Event:
-        """Mark this place in the stream's work."""
+    def record(self, stream: Stream, *, timed: bool = False) -> Event:
+        """Mark this place in the stream's work.
+
+        Args:
+            stream: the stream.
+            timed: note when it comes; that costs a little.
+        """
+        ...
+
+    def wait_for(self, event: Event, stream: Stream) -> None:
+        """Let all work that is put on the stream from now on wait for the event; the host goes on.
+
+        Args:
+            event: of any stream of this device.
+            stream: what waits.
+        """
         ...

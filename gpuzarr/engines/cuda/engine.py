@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Literal
+from copy import copy
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from gpuzarr.engines.cuda import kvikio_reader
 from gpuzarr.engines.cuda.capability import (
@@ -23,6 +24,7 @@ from gpuzarr.engines.cuda.device_program import DeviceProgram, cut_program
 from gpuzarr.engines.cuda.layout import device_nbytes_factor
 from gpuzarr.engines.cuda.session import CudaSession
 from gpuzarr.engines.cuda.slabs import SlabPool
+from gpuzarr.engines.cuda.traced_device import TracedDevice
 from gpuzarr.engines.engine import ProgramReport
 from gpuzarr.engines.pool import cpu_count
 from gpuzarr.errors import UnsupportedError
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from gpuzarr.engines.cuda.device import Device, Stream
     from gpuzarr.engines.cuda.staging import DecoderFor
     from gpuzarr.engines.engine import DeviceArray, Output
+    from gpuzarr.engines.trace import Trace
     from gpuzarr.program import DecodeProgram
 
 FREE_SHARE = 4
@@ -101,6 +104,12 @@ class CudaEngine:
         self.pool = SlabPool(device) if pool is None else pool
         self._met: dict[DecodeProgram, Counter[str]] = {}
         self._lock = threading.Lock()
+
+    def traced(self, trace: Trace) -> CudaEngine:
+        """The same engine, on a device that notes what is put on its streams."""
+        twin = copy(self)
+        twin.on_device = cast("Device", TracedDevice(self.on_device, trace))
+        return twin
 
     def cut(self, program: DecodeProgram) -> DeviceProgram:
         """Which steps run where."""

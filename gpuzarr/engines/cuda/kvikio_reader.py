@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gpuzarr.engines.cuda.device import Device, Memory, Stream
+    from gpuzarr.engines.cuda.device import Device, Memory
     from gpuzarr.errors import ChunkFailure
     from gpuzarr.plan.batches import Batch
     from gpuzarr.stores.store import Store
@@ -156,15 +156,14 @@ class KvikioReading:
         batch: Batch,
         paths: Sequence[Path | None],
         device: Device,
-        stream: Stream,
     ) -> None:
         """Start reading.
 
         Args:
             batch: the batch.
             paths: the file of each request; None: there is none.
-            device: whose memory is read into.
-            stream: what the memory is for.
+            device: whose memory is read into; it is of the device's stream for copies, and must be
+                kept until the host has seen that nothing uses it any more.
         """
         self.batch = batch
         self._paths = paths
@@ -188,11 +187,11 @@ class KvikioReading:
         self._files: dict[int, Any] = {}
         self._names = list(files)
         if self._spans.total:
-            self.memory = device.allocate(self._spans.total + PAGE, stream)
+            self.memory = device.allocate(self._spans.total + PAGE, device.copy_stream)
             self._base = -(-self.memory.address // PAGE) * PAGE
-            # kvikio copies on streams of its own, and what was put on ours may still use this
-            # memory.
-            device.record(stream).wait()
+            # kvikio copies on streams of its own, and the memory is there when ours has come to
+            # here. Only uploads are waited for, no decoding.
+            device.record(device.copy_stream).wait()
             self._start(device)
 
     @property

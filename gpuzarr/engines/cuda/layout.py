@@ -1,10 +1,12 @@
-"""How a batch lies in device memory: sizes first, one allocation, then addresses.
+"""How a batch lies in device memory: sizes first, two allocations, then addresses.
 
-    staging | decoded on the host | image 0 | image 1 | aligned | temp | results | statuses
+    staging | decoded on the host
+    image 0 | image 1 | aligned | temp | results | statuses
 
-Staging holds encoded chunks. Decoded chunks go to an image, a slot for each, and steps on elements
-take them from one image to the other. Streams that lie where nvCOMP does not take them are first
-copied to where it does. Results are what nvCOMP and the checksum kernels say of each stream.
+The first is what is uploaded: staging holds encoded chunks. Decoded chunks go to an image, a slot
+for each, and steps on elements take them from one image to the other. Streams that lie where nvCOMP
+does not take them are first copied to where it does. Results are what nvCOMP and the checksum
+kernels say of each stream.
 """
 
 from __future__ import annotations
@@ -34,11 +36,18 @@ ACTUAL_NBYTES, STATUS_NBYTES, VALUE_NBYTES = 8, 4, 4
 
 
 @dataclass(frozen=True, slots=True)
-class BatchLayout:
-    """Offsets into the memory of a batch, in bytes."""
+class UploadLayout:
+    """Offsets into the memory that a batch's chunks are uploaded to, in bytes; staging is at 0."""
 
-    staging: int
     host_decoded: int
+    nbytes: int
+    """Of both together."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLayout:
+    """Offsets into the memory that a batch is decoded in, in bytes."""
+
     images: tuple[int, int]
     """The second begins where the first does where there is need of one only."""
     aligned: int
@@ -67,6 +76,11 @@ def slots(nbytes: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
     return ends - rounded, int(ends[-1]) if len(ends) else 0
 
 
+def _aligned(nbytes: int) -> int:
+    """Bytes that a part takes, so that the next one begins where it may."""
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
+
+
 def count_images(steps: Sequence[Step], frames: Frames | None) -> int:
     """How many images the device's steps go through: 0, 1 or 2."""
     stages = 0
@@ -85,11 +99,23 @@ def _may_be_shuffled(before: Sequence[Step]) -> bool:
     return any(isinstance(step, (Unshuffle, Decompress)) for step in before)
 
 
-def lay_out(  # noqa: PLR0913  all that takes memory
+def lay_out_uploads(staging: int, host_decoded: int) -> UploadLayout:
+    """Give what is uploaded its place.
+
+    >>> lay_out_uploads(300, 5)
+    UploadLayout(host_decoded=512, nbytes=768)
+
+    Args:
+        staging: bytes of encoded chunks.
+        host_decoded: bytes of chunks that the host decoded.
+    """
+    begin = _aligned(staging)
+    return UploadLayout(begin, begin + _aligned(host_decoded))
+
+
+def lay_out(
     decompressor: Decompressor,
     *,
-    staging: int,
-    host_decoded: int,
     image_nbytes: NDArray[np.int64],
     images: int,
     frames: Frames | None,
@@ -99,8 +125,6 @@ def lay_out(  # noqa: PLR0913  all that takes memory
 
     Args:
         decompressor: says how much temporary memory it needs.
-        staging: bytes of encoded chunks that are uploaded.
-        host_decoded: bytes of chunks that the host decoded.
         image_nbytes: (n,) bytes of each chunk's slot.
         images: how many images.
         frames: the streams; None where nothing is decompressed.
@@ -111,7 +135,7 @@ def lay_out(  # noqa: PLR0913  all that takes memory
     def take(nbytes: int) -> int:
         nonlocal place
         start = place
-        place += -(-nbytes // ALIGNMENT) * ALIGNMENT
+        place += _aligned(nbytes)
         return start
 
     image = slots(image_nbytes)[1]
@@ -132,13 +156,9 @@ def lay_out(  # noqa: PLR0913  all that takes memory
                 int(table.decoded.sum()),
             ),
         )
-    first = take(staging)
-    decoded = take(host_decoded)
     image_0 = take(image if images else 0)
     image_1 = take(image) if images > 1 else image_0
     return BatchLayout(
-        first,
-        decoded,
         (image_0, image_1),
         take(aligned),
         take(temp),

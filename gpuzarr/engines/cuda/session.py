@@ -1,11 +1,12 @@
-"""One read on a GPU: batches are staged, walked, put together as work, and started on a stream.
+"""One read on a GPU: batches are staged, walked, put together as work, and started on streams.
 
     fetch    threads read the batch into pinned memory, and do the host's part
-    decode   walk the frames; one allocation; one table; upload; nvCOMP and kernels; scatter
+    decode   walk the frames; upload staging and one table; nvCOMP and kernels; scatter
     finish   wait for the statuses, which come back once a batch
 
-Work is started as soon as a batch is staged, and the host goes on to the next. Memory of batches
-that are under way is counted; where the limit is reached, the oldest is waited for.
+Work is started as soon as a batch is staged, and the host goes on to the next. So one batch is
+read while the next is uploaded, the one before it decoded. Memory of batches that are under way is
+counted; where the limit is reached, the oldest is waited for: nothing else makes the host wait.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gpuzarr.engines.cuda import transfer
 from gpuzarr.engines.cuda.device_program import DeviceProgram
-from gpuzarr.engines.cuda.flight import layout_nbytes, start_chunks, start_fill, table_nbytes
+from gpuzarr.engines.cuda.flight import Flight, layout_nbytes, table_nbytes
 from gpuzarr.engines.cuda.frames.blosc_on_device import Probe
 from gpuzarr.engines.cuda.kvikio_reader import PAGE, KvikioReading, local_paths
 from gpuzarr.engines.cuda.slabs import slab_nbytes
@@ -31,6 +33,7 @@ from gpuzarr.engines.cuda.staging import (
     staged_nbytes,
 )
 from gpuzarr.engines.cuda.transfer import OutputTarget
+from gpuzarr.engines.cuda.work import Work
 from gpuzarr.engines.failures import FILL, chunk_failure, combine, fill_what_fits
 from gpuzarr.errors import GpuzarrError, MemoryLimitError
 from gpuzarr.plan.batches import DEVICE
@@ -43,7 +46,6 @@ if TYPE_CHECKING:
 
     from gpuzarr.engines.cuda.device import Stream
     from gpuzarr.engines.cuda.engine import CudaEngine
-    from gpuzarr.engines.cuda.flight import Flight
     from gpuzarr.engines.engine import DeviceArray, Output
     from gpuzarr.errors import ChunkFailure
     from gpuzarr.plan.batches import Batch
@@ -71,11 +73,10 @@ class DirectReading:
         self.nbytes = int(least.sum()) + 2 * PAGE * (1 + len(batch.requests))
         """Device memory that it takes, about."""
 
-    def start(self, engine: CudaEngine, stream: Stream) -> KvikioReading:
+    def start(self, engine: CudaEngine) -> KvikioReading:
         """Begin, if that was not done yet."""
         if self.started is None:
-            device = engine.on_device
-            self.started = KvikioReading(self.batch, self._paths, device, stream)
+            self.started = KvikioReading(self.batch, self._paths, engine.on_device)
         return self.started
 
 
@@ -185,7 +186,6 @@ class CudaSession:
         self, program: DecodeProgram, batch: Batch, staging: DirectReading
     ) -> None:
         """The same for a batch that is in device memory already."""
-        engine = self._engine
         reading = self._begin_directly(staging)
         found, failures = reading.wait()
         self._readings.remove(staging)
@@ -195,7 +195,7 @@ class CudaSession:
         rows = np.flatnonzero(found.state == READY)
         if not len(rows) or found.memory is None:
             return
-        probe = Probe(self._device, engine.pool, self._stream)
+        probe = self._probe()
         on_device = Staging(None, 0, found.memory, found.base)
         read = ReadChunks(batch, rows, found.offset[rows], found.nbytes[rows], on_device)
         chunks = self._stage(program).run(DeviceProgram(program, 0), read, probe)
@@ -214,10 +214,21 @@ class CudaSession:
             make_room=self._make_room,
         )
 
+    def _probe(self) -> Probe:
+        """What asks about bytes that came straight to the device: without waiting for decoding."""
+        return Probe(self._device, self._engine.pool, self._device.copy_stream)
+
     def fill(self, pieces: PieceTable) -> None:
-        """Write the fill value where chunks are not stored."""
-        flight = start_fill(self._targets, pieces, self._device, self._engine.pool, self._stream)
-        self._add(flight)
+        """Write the fill value where chunks are not stored.
+
+        Raises:
+            ValueError: one that does not fit into its output.
+        """
+        work = Work()
+        transfer.fill(work, self._targets, pieces)
+        flight = self._new_flight()
+        flight.start_work(work)
+        self._count(flight)
 
     def scatter(self, program: DecodeProgram, batch: Batch, array: DeviceArray) -> None:
         """Write the pieces of chunks that lie decoded in an array of the device."""
@@ -258,8 +269,6 @@ class CudaSession:
         while self._flights:
             with suppress(GpuzarrError):
                 self._land(decide=False)
-        with suppress(GpuzarrError):  # what was begun of a batch when an error came
-            self._device.record(self._stream).wait()
 
     # --------------------------------------------------------------------------------- pieces
 
@@ -276,8 +285,8 @@ class CudaSession:
             limit = self._engine.device_limit
             while self._flights and self._flying_nbytes + reading.nbytes > limit:
                 self._land()
-            self._flying_nbytes += reading.start(self._engine, self._stream).device_nbytes
-        return reading.start(self._engine, self._stream)
+            self._flying_nbytes += reading.start(self._engine).device_nbytes
+        return reading.start(self._engine)
 
     def _make_room(self, nbytes: int, limit: int | None = None) -> None:
         """Wait for flights while so much more memory on the host would be too much."""
@@ -285,8 +294,14 @@ class CudaSession:
         while self._flights and self._host_nbytes + nbytes > limit:
             self._land()
 
-    def _add(self, flight: Flight) -> None:
+    def _new_flight(self) -> Flight:
+        """One that is known before anything of it is started."""
+        flight = Flight(self._device, self._engine.pool, self._stream)
         self._flights.append(flight)
+        return flight
+
+    def _count(self, flight: Flight) -> None:
+        """Count the memory of a flight that was started."""
         self._flying_nbytes += flight.nbytes
         self._host_nbytes += flight.own_host_nbytes
 
@@ -313,10 +328,9 @@ class CudaSession:
             chunks.give_back()
             raise self._too_large(needed)
         self._make_room(2 * slab_nbytes(needed - chunks_nbytes))
-        flight = start_chunks(
-            chunks, self._targets, pieces, self._device, self._engine.pool, self._stream
-        )
-        self._add(flight)
+        flight = self._new_flight()
+        flight.start_chunks(chunks, self._targets, pieces)
+        self._count(flight)
 
     def _land(self, *, decide: bool = True) -> None:
         """Wait for the oldest flight.
@@ -327,16 +341,20 @@ class CudaSession:
         Args:
             decide: whether that is worth it.
         """
-        flight = self._flights.popleft()
+        flight = self._flights[0]  # known until it is done, whatever interrupts the wait
+        try:
+            flight.wait()
+        except GpuzarrError:
+            self._flights.popleft()
+            raise
+        self._flights.popleft()
         self._flying_nbytes -= flight.nbytes
-        flight.wait()
         refused, again = flight.refused(), None
         try:
             if decide and len(refused) and self._engine.decode != "device":
                 assert flight.chunks is not None  # noqa: S101  they were refused
                 stage = self._stage(flight.chunks.program.program)
-                probe = Probe(self._device, self._engine.pool, self._stream)
-                again = stage.again(flight.chunks, refused, probe)
+                again = stage.again(flight.chunks, refused, self._probe())
                 self._host_nbytes += again.host_nbytes
             else:
                 refused = refused[:0]

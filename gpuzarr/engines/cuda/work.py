@@ -1,9 +1,9 @@
 """What a batch does on the device, as data: tables, and operations that refer to them.
 
 Work is put together on the host without touching the device: columns of numbers are added to one
-table, and operations name them. `run` then uploads the table in one copy and starts the operations
-one after the other on a stream. So there is no copy and no allocation a chunk, and what a read
-does can be looked at before it is done.
+table, and operations name them. `upload` then takes the table to the device in one copy, and
+`start` starts the operations one after the other on a stream. So there is no copy and no allocation
+a chunk, and what a read does can be looked at before it is done.
 """
 
 from __future__ import annotations
@@ -79,6 +79,20 @@ class Checksums:
 Operation = Launch | Decompression | Checksums
 
 
+class Table(NamedTuple):
+    """A table, on its way to the device."""
+
+    memory: Memory | None
+    """Where it is there; None: it has no columns."""
+    slab: Slab
+    """Where it comes from."""
+
+    @property
+    def address(self) -> int:
+        """Where it begins on the device."""
+        return 0 if self.memory is None else self.memory.address
+
+
 @dataclass(slots=True, eq=False)
 class Work:
     """The table and the operations of a batch, as they are put together."""
@@ -105,23 +119,31 @@ class Work:
         if blocks:
             self.operations.append(Launch(kernel, int(blocks), arguments, constants))
 
-    def run(self, device: Device, pool: SlabPool, stream: Stream) -> tuple[Memory | None, Slab]:
-        """Upload the table and start the operations; gives the table's memory on both sides.
+    def upload(self, device: Device, pool: SlabPool, stream: Stream) -> Table:
+        """Upload the table, in the order of a stream.
 
-        The two must be kept until the stream has come to here.
+        Its memory on the device must be kept until the operations are done, that on the host until
+        the stream has come to here.
         """
         slab = pool.take(self.nbytes)
-        memory: Memory | None = None
-        base = 0
-        if self.nbytes:
-            for offset, values in self._columns:
-                slab.array[offset : offset + len(values)] = values
-            memory = device.allocate(self.nbytes, stream)
-            base = memory.address
-            device.upload(slab.array, base, stream)
+        if not self.nbytes:
+            return Table(None, slab)
+        for offset, values in self._columns:
+            slab.array[offset : offset + len(values)] = values
+        memory = device.allocate(self.nbytes, stream)
+        device.upload(slab.array, memory.address, stream)
+        return Table(memory, slab)
+
+    def start(self, table: Table, device: Device, stream: Stream) -> None:
+        """Start the operations on a stream, which has waited for the table if need be."""
         for operation in self.operations:
-            _start(operation, base, device, stream)
-        return memory, slab
+            _start(operation, table.address, device, stream)
+
+    def run(self, device: Device, pool: SlabPool, stream: Stream) -> Table:
+        """Both on one stream."""
+        table = self.upload(device, pool, stream)
+        self.start(table, device, stream)
+        return table
 
 
 def _start(operation: Operation, base: int, device: Device, stream: Stream) -> None:

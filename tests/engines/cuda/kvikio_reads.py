@@ -6,12 +6,16 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numcodecs
 import numpy as np
 
 import gpuzarr
+from gpuzarr.cli.traced import traced_read
 from gpuzarr.engines.cuda import kvikio_reader
+from gpuzarr.engines.cuda.engine import CudaEngine
+from gpuzarr.plan.batches import BatchLimits
 from tests.arrays import plain_store, sharded_store
 from tests.cuda_devices import assert_same, installed
 from tests.engines.cuda import fake_nvcomp
@@ -182,6 +186,43 @@ def memory(folder: Path, device: FakeDevice, counted: Counted) -> None:
     assert_same(big, array[...])
     assert device.peak <= 1 << 20, device.peak
     assert device.used == 0
+
+
+def overlap(folder: Path, device: FakeDevice, counted: Counted) -> None:
+    """Reading and walking the next batch waits for no decoding of those before."""
+    limits = BatchLimits(1, 1, 0, least_nbytes=1)
+    store = plain_store(ARRAY, (70, 60), encode=blosc("zstd"), codecs=("bytes", BLOSC))
+    array = opened(write(folder, store))
+    with patch.object(CudaEngine, "limits_for", lambda *_: limits):
+        read = traced_read(array)
+    assert_same(ARRAY, read.result)
+    assert len(counted.reads) == 20
+    spans = read.spans
+    work = max(span.number for span in spans if span.kind == "decompress")
+    waits = [span for span in spans if span.kind == "wait" and span.number < work]
+    assert len(waits) > 2 * 20, "for memory to read to, and for what a walk asks"
+    before: list[set[int]] = []
+    for span in spans:
+        before.append(set(span.after).union(*(before[number] for number in span.after)))
+    for span in spans:
+        if span.lane == "copies" or span in waits:
+            waited = {spans[number] for number in before[span.number]}
+            assert {other.lane for other in waited} <= {"copies", span.lane, "caller"}
+            assert not {other for other in waited if other.kind == "decompress"}
+    assert device.used == 0
+
+
+def orders(folder: Path, device: FakeDevice, counted: Counted) -> None:
+    """Whatever the order in which streams do their work."""
+    store = plain_store(ARRAY, (70, 60), encode=blosc("lz4"), codecs=("bytes", BLOSC))
+    write(folder, store)
+    for seed in range(6):
+        device = FakeDevice(seed=seed)
+        with installed(device):
+            for limit in (200_000, None):
+                assert_same(ARRAY, opened(folder, memory_limit=limit)[...])
+        assert device.used == 0
+    assert counted.reads
 
 
 def other_stores(folder: Path, device: FakeDevice, counted: Counted) -> None:

@@ -7,6 +7,7 @@ It does at once what a GPU does later. What it checks is that calls are made as 
 from __future__ import annotations
 
 import ctypes
+import time
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -47,9 +48,10 @@ class Device(Context):
 class Stream(Context):
     current: list[Any] = []  # noqa: RUF012
 
-    def __init__(self, device_id: int = -1) -> None:
+    def __init__(self, device_id: int = -1, *, non_blocking: bool = False) -> None:
         self.ptr = id(self)
-        self.device_id = device_id
+        self.device_id = Device().id if non_blocking else device_id
+        self.non_blocking = non_blocking
         self.owner: Any = None
 
     @classmethod
@@ -64,6 +66,10 @@ class Stream(Context):
     def synchronize(self) -> None:
         state.synchronized += 1
 
+    def wait_event(self, event: Event) -> None:
+        assert event.recorded is not None
+        state.waits.append((self, event.recorded))
+
 
 class ExternalStream(Context):
     current = Stream.current
@@ -75,17 +81,26 @@ class ExternalStream(Context):
 
 class Event:
     def __init__(self, block: bool = False, disable_timing: bool = False) -> None:  # noqa: FBT001, FBT002
-        assert disable_timing
         assert not block
+        self.timed = not disable_timing
         self.recorded: Any = None
+        self.seconds = 0.0
 
     def record(self, stream: Any = None) -> None:
         self.recorded = stream
+        self.seconds = time.perf_counter()
 
     def synchronize(self) -> None:
         assert self.recorded is not None
         if state.fail == "synchronize":
             raise CUDARuntimeError(700)
+
+
+def elapsed_time(start: Event, end: Event) -> float:
+    """In milliseconds."""
+    assert start.timed
+    assert end.timed
+    return 1e3 * (end.seconds - start.seconds)
 
 
 class CUDARuntimeError(RuntimeError):
@@ -178,7 +193,7 @@ class RawModule:
         return launch
 
 
-state = SimpleNamespace(fail="", compiled=0, launched=[], allocated=0, synchronized=0)
+state = SimpleNamespace(fail="", compiled=0, launched=[], allocated=0, synchronized=0, waits=[])
 
 
 def alloc(nbytes: int) -> MemoryPointer:
@@ -238,6 +253,7 @@ def modules() -> Iterator[tuple[str, ModuleType]]:
         Stream=Stream,
         ExternalStream=ExternalStream,
         Event=Event,
+        get_elapsed_time=elapsed_time,
         PinnedMemory=PinnedMemory,
         PinnedMemoryPointer=pinned_pointer,
         alloc=alloc,

@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-import weakref
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -42,7 +41,8 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.delitem(sys.modules, MODULE, raising=False)
     made = importlib.import_module(MODULE)
     monkeypatch.setattr(made, "Nvcomp", FakeNvcomp)
-    vars(pretend_cupy.state).update(fail="", compiled=0, launched=[], allocated=0, synchronized=0)
+    fresh = {"fail": "", "compiled": 0, "launched": [], "allocated": 0, "synchronized": 0}
+    vars(pretend_cupy.state).update(fresh, waits=[])
     yield made
     sys.modules.pop(MODULE, None)
 
@@ -108,59 +108,6 @@ def test_bfloat16_is_read_and_converted(module: Any) -> None:
         integers = gpuzarr.open_array(plain_store(ARRAY, (7, 7)), device="cuda")
         converted = integers.read(dtype=ml_dtypes.bfloat16)
         np.testing.assert_array_equal(converted.get(), values)
-
-
-@pytest.mark.parametrize("version", [13, 14])
-def test_streams_of_others(module: Any, monkeypatch: pytest.MonkeyPatch, version: int) -> None:
-    has_protocol = version >= 14
-    if not has_protocol:
-        monkeypatch.delattr(pretend_cupy.Stream, "from_external")
-    device = module.CupyDevice(1)
-    handle = SimpleNamespace(value=77)
-    for stream in (
-        77,
-        np.int64(77),
-        SimpleNamespace(cuda_stream=77),
-        SimpleNamespace(ptr=77),
-        SimpleNamespace(handle=handle),
-        SimpleNamespace(__cuda_stream__=lambda: (0, 77)),
-        SimpleNamespace(__cuda_stream__=(0, 77)),
-    ):
-        found = device.as_stream(stream)
-        assert found.ptr == 77
-        kind = pretend_cupy.Stream if has_protocol else pretend_cupy.ExternalStream
-        assert type(found) is kind
-    assert device.as_stream(SimpleNamespace(handle=SimpleNamespace(value=None))).ptr == 0
-    version_1 = SimpleNamespace(__cuda_stream__=lambda: (1, 77))
-    for wrong in ("x", "77", 7.5, object(), None, version_1):
-        with pytest.raises(ValueError, match="stream= is no CUDA stream"):
-            device.as_stream(wrong)
-
-
-def test_streams_of_cupy(module: Any) -> None:
-    device = module.CupyDevice(1)
-    for stream in (
-        pretend_cupy.Stream(1),
-        pretend_cupy.Stream(),
-        pretend_cupy.ExternalStream(77),
-        pretend_cupy.ExternalStream(77, 1),
-    ):
-        assert device.as_stream(stream) is stream
-    with pytest.raises(ValueError, match=r"belongs to cuda:0, and the read is on cuda:1"):
-        device.as_stream(pretend_cupy.Stream(0))
-
-
-def test_the_owner_of_a_stream_lives_as_long_as_the_stream(module: Any) -> None:
-    class Owner:
-        cuda_stream = 77
-
-    owner = Owner()
-    known = weakref.ref(owner)
-    stream = module.CupyDevice(0).as_stream(owner)
-    del owner
-    assert known() is not None
-    del stream
-    assert known() is None
 
 
 def test_work_is_done_on_the_gpu_and_the_stream(module: Any) -> None:
@@ -249,6 +196,8 @@ def test_a_forked_child_is_told_at_every_call(
             lambda: device.clear(memory.address, 8, stream),
             lambda: device.launch("fill", 1, [0] * 8, stream),
             lambda: device.record(stream),
+            lambda: device.wait_for(event, stream),
+            lambda: event.seconds_since(event),
             event.wait,
         ):
             with pytest.raises(gpuzarr.DeviceError, match=f"process {os.getpid()}, .*'spawn'"):
@@ -307,6 +256,10 @@ cuda = cupy.cuda
 # What is called with these arguments; the last ones have defaults, and are not given.
 inspect.signature(cuda.Event.__init__).bind(None, block=False, disable_timing=True)
 inspect.signature(cuda.Event.record).bind(None, None)
+inspect.signature(cuda.Stream.__init__).bind(None, non_blocking=True)
+inspect.signature(cuda.Stream.wait_event).bind(None, None)
+inspect.signature(cuda.ExternalStream.wait_event).bind(None, None)
+assert cuda.get_elapsed_time.__doc__.split("Args:")[1].split()[:2] == ["start_event", "(Event):"]
 inspect.signature(cuda.PinnedMemory.__init__).bind(None, 100)
 inspect.signature(cuda.ExternalStream.__init__).bind(None, 77, 0)
 for function, parameters in (
