@@ -4,7 +4,8 @@ An example that is checked: it draws a year of air temperature (packed into 16 b
 on a grid of latitudes and longitudes, writes them sharded as Zarr v3, and reduces them by xarray,
 once with gpuzarr's engine and once with its own engine "zarr". It ends with an error unless both
 give the same, and unless the packed temperature is what was drawn, to half a step. It prints the
-means of each month; `--plot FILE` shows them. xarray and zarr-python write, matplotlib draws.
+means of each month; `--plot FILE` shows them by latitude and over the world. xarray and zarr-python
+write, matplotlib draws.
 
     python benchmarks/weather_reduction.py [--quick] [--plot FILE]
 """
@@ -30,6 +31,8 @@ STEP = 0.01
 CHUNK = {"time": 40, "latitude": 30, "longitude": 60}
 SHARD = {"time": 400, "latitude": 60, "longitude": 120}
 UNITS = {"temperature": "K", "wind": "m/s", "rain": "mm"}
+TITLES = {"temperature": "air temperature", "wind": "wind speed", "rain": "rain in 6 hours"}
+COLORS = {"temperature": "inferno", "wind": "viridis", "rain": "YlGnBu"}
 
 
 def draw_weather(degrees: float) -> xr.Dataset:
@@ -83,21 +86,41 @@ def write_weather(weather: xr.Dataset, path: Path) -> None:
         weather.to_zarr(path, encoding=encoding, zarr_format=3, consolidated=True)
 
 
-def reduce_weather(weather: xr.Dataset) -> xr.Dataset:
-    """Means of each month over the world, weighted by area: for each variable 12, along `month`."""
+def reduce_weather(weather: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
+    """Means of each month.
+
+    Returns:
+        over each circle of latitude, of (month, latitude); and over the world, weighted by area, of
+        (month,).
+    """
     months = weather.groupby("time.month").mean()
     area = np.cos(np.radians(weather.latitude))
-    return months.weighted(area).mean(("latitude", "longitude"))
+    return months.mean("longitude"), months.weighted(area).mean(("latitude", "longitude"))
 
 
-def plot(world: xr.Dataset, path: str) -> None:
-    """A curve for each variable."""
+def plot(zonal: xr.Dataset, world: xr.Dataset, path: str) -> None:
+    """For each variable a map of month and latitude, and the curve of the world below it."""
     import matplotlib.pyplot as plt  # noqa: PLC0415  only where it is asked for
 
-    figure, panels = plt.subplots(1, len(world), figsize=(8.5, 2.8), layout="constrained")
-    for panel, name in zip(panels, world, strict=True):
-        panel.plot(world.month, world[name], marker="o")
-        panel.set(title=name, xlabel="month", ylabel=UNITS[str(name)])
+    figure, panels = plt.subplots(
+        2, len(TITLES), figsize=(8.5, 4.6), height_ratios=(2, 1), sharex=True, layout="constrained"
+    )
+    for (above, below), (name, title) in zip(panels.T, TITLES.items(), strict=True):
+        # The curve has the colours of its values: one scale for both.
+        low, high = float(zonal[name].min()), float(zonal[name].max())
+        image = above.pcolormesh(
+            zonal.month, zonal.latitude, zonal[name].T, cmap=COLORS[name], vmin=low, vmax=high
+        )
+        above.set(title=title, yticks=[-60, -30, 0, 30, 60])
+        figure.colorbar(image, ax=above, label=UNITS[name])
+        below.plot(world.month, world[name], color="0.4", zorder=1)
+        below.scatter(
+            world.month, world[name], c=world[name], cmap=COLORS[name], vmin=low, vmax=high,
+            edgecolors="0.2", linewidths=0.6, zorder=2,
+        )  # fmt: skip
+        below.set(ylabel=f"world ({UNITS[name]})", xticks=[1, 4, 7, 10])
+        below.set_xticklabels(["Jan", "Apr", "Jul", "Oct"])
+    panels[0, 0].set_ylabel("latitude (degrees)")
     figure.savefig(path, dpi=76)
 
 
@@ -105,15 +128,16 @@ def main() -> None:
     """Write, reduce, check, print, and show."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a coarser grid")
-    parser.add_argument("--plot", help="curves of what was found, into this file")
+    parser.add_argument("--plot", help="a picture of the means, into this file")
     options = parser.parse_args()
     drawn = draw_weather(6 if options.quick else 2)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weather.zarr"
         write_weather(drawn, path)
         weather = xr.open_dataset(path, engine="gpuzarr", device="cpu")
-        world = reduce_weather(weather)
-        if not world.identical(reduce_weather(xr.open_dataset(path, engine="zarr"))):
+        zonal, world = reduce_weather(weather)
+        others = reduce_weather(xr.open_dataset(path, engine="zarr"))
+        if not (zonal.identical(others[0]) and world.identical(others[1])):
             sys.exit("the engines gpuzarr and zarr do not give the same")
         worst = float(abs(weather.temperature - drawn.temperature).max())
         if not worst < 0.51 * STEP:
@@ -124,7 +148,7 @@ def main() -> None:
     ]
     print_table(("month", *(f"{name} ({unit})" for name, unit in UNITS.items())), rows)
     if options.plot:
-        plot(world, options.plot)
+        plot(zonal, world, options.plot)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+import threading
+import weakref
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from gpuzarr.array import Array
 from gpuzarr.errors import GpuzarrError, NotFoundError, StoreError
@@ -21,9 +23,11 @@ from gpuzarr.node import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
     from gpuzarr.stores.store import Store
+
+T = TypeVar("T")
 
 
 class Group(Mapping[str, "Array | Group"]):
@@ -53,6 +57,7 @@ class Group(Mapping[str, "Array | Group"]):
         self._options = options
         self._attributes: Mapping[str, Any] | None = None
         self._below = None if options.consolidated is False else metadata.consolidated
+        self._looking: tuple[int, weakref.ref[_Looking[Any]]] | None = None
 
     @property
     def metadata(self) -> GroupMetadata:
@@ -116,10 +121,28 @@ class Group(Mapping[str, "Array | Group"]):
         if self._below is not None:
             return iter(self._below.children())
         # A member that is there but cannot be opened is a member.
-        return (name for name, _ in self._listed())
+        return self._look(lambda: (name for name, _ in self._listed()))
 
     def __len__(self) -> int:
+        if self._looking is not None:
+            thread, reference = self._looking
+            looking = reference() if thread == threading.get_ident() else None
+            count = None if looking is None else looking.count()
+            if count is not None:
+                return count
         return sum(1 for _ in self)
+
+    def keys(self) -> KeysView[str]:
+        """Names directly below."""
+        return _Keys(self)
+
+    def items(self) -> ItemsView[str, Array | Group]:
+        """Names and nodes directly below, whose metadata are read together."""
+        return _Items(self)
+
+    def values(self) -> ValuesView[Array | Group]:
+        """Nodes directly below, whose metadata are read together."""
+        return _Values(self)
 
     def arrays(self) -> Iterator[tuple[str, Array]]:
         """Names and arrays directly below."""
@@ -139,9 +162,7 @@ class Group(Mapping[str, "Array | Group"]):
             GpuzarrError: a member that cannot be opened, when it is its turn.
         """
         for path, node in self._walk(max_depth):
-            if isinstance(node, GpuzarrError):
-                raise node
-            yield path, node
+            yield path, _opened(node)
 
     def tree(self, max_depth: int | None = None) -> Tree:
         """The hierarchy below, as a drawing that prints.
@@ -180,6 +201,19 @@ class Group(Mapping[str, "Array | Group"]):
             if isinstance(node, Group) and (max_depth is None or depth < max_depth):
                 here = node._children()  # noqa: SLF001  the same class
                 waiting += [(f"{path}/{name}", child, depth + 1) for name, child in here][::-1]
+
+    def _look(self, look: Callable[[], Iterator[T]]) -> Iterator[T]:
+        """What is found directly below, looked for when the first or their number is wanted.
+
+        `list(group)` makes an iterator, asks for the length, and takes what there is: one look.
+        """
+        looking = _Looking(look)
+        self._looking = (threading.get_ident(), weakref.ref(looking))
+        return looking
+
+    def _members(self) -> Iterator[tuple[str, Array | Group | GpuzarrError]]:
+        """As `_children`, for the views of a mapping."""
+        return self._look(self._children)
 
     def _children(self) -> Iterator[tuple[str, Array | Group | GpuzarrError]]:
         """Names and nodes directly below, each looked at once."""
@@ -232,6 +266,60 @@ class Group(Mapping[str, "Array | Group"]):
                 path=path,
             )
         return make_node(self._store, path, found, options)
+
+
+class _Looking(Iterator[T], Generic[T]):
+    """An iterator that knows the number of what it gives, before it has begun."""
+
+    def __init__(self, look: Callable[[], Iterator[T]]) -> None:
+        self._look = look
+        self._found: Iterator[T] | None = None
+
+    def __next__(self) -> T:
+        if self._found is None:
+            self._found = self._look()
+        return next(self._found)
+
+    def count(self) -> int | None:
+        """How many there are; None once it has begun."""
+        if self._found is not None:
+            return None
+        found = list(self._look())
+        self._found = iter(found)
+        return len(found)
+
+
+class _Keys(KeysView[str]):
+    """Names, by the group's own iterator, which `len` knows of."""
+
+    _mapping: Group
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._mapping)
+
+
+class _Items(ItemsView[str, "Array | Group"]):
+    """Names and nodes, whose documents were read when they were looked for."""
+
+    _mapping: Group
+
+    def __iter__(self) -> Iterator[tuple[str, Array | Group]]:
+        return ((name, _opened(node)) for name, node in self._mapping._members())  # noqa: SLF001
+
+
+class _Values(ValuesView["Array | Group"]):
+    """As `_Items`, without the names."""
+
+    _mapping: Group
+
+    def __iter__(self) -> Iterator[Array | Group]:
+        return (_opened(node) for _, node in self._mapping._members())  # noqa: SLF001
+
+
+def _opened(node: Array | Group | GpuzarrError) -> Array | Group:
+    if isinstance(node, GpuzarrError):
+        raise node
+    return node
 
 
 class _MemberNotFoundError(NotFoundError, KeyError):

@@ -15,7 +15,7 @@ import numpy as np
 
 from gpuzarr.engines.failures import FILL, fill_what_fits
 from gpuzarr.errors import ChunkFailure
-from gpuzarr.locate import locate_chunks
+from gpuzarr.locate import INDEXES_NBYTES, Manner, locate_chunks
 from gpuzarr.plan.batches import make_batches, missing_pieces
 from gpuzarr.plan.ranges import MISSING, WHOLE, ByteRanges
 from gpuzarr.stores.mounted import MountedStores, mounted_key
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from gpuzarr.chunk_cache import CacheUse
     from gpuzarr.engines.engine import Engine, Output, Session, Staging
+    from gpuzarr.locate import Locating
     from gpuzarr.plan.batches import Batch, BatchLimits
     from gpuzarr.plan.chunk_table import ChunkPlan, ChunkTable, PieceTable
     from gpuzarr.plan.joint import JointPlan, Tables
@@ -42,6 +43,9 @@ NEVER_JOIN = -(1 << 62)
 
 AHEAD = 2
 """Batches whose reads are started before the one being decoded."""
+
+AHEAD_CHUNKS = 1 << 16
+"""Chunks, about, that may wait for shard indexes while those of the next array are asked for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,27 +138,27 @@ def read_share(
     store = stores[0] if len(stores) == 1 else MountedStores(stores)
     counts = _Counts(store_log.isEnabledFor(logging.DEBUG))
     ahead: deque[tuple[DecodeProgram, Batch, Staging]] = deque()
-    for part in share.parts:
-        program = part.program
-        limits = _limits(share.engine, part, careful=careful)
-        for chunks, pieces in _blocks(part, stores, session):
-            ranges = _locate(part, chunks, stores, session, stopped, careful=careful)
-            missing = missing_pieces(pieces, ranges)
-            nmissing = 0 if missing is None else int(missing.chunk[-1]) + 1
-            message = "locate: %d chunks in %d objects, %d not in them"
-            store_log.debug(message, len(chunks), len(ranges.keys), nmissing)
-            if missing is not None:
-                counts.missing += nmissing
-                engine_log.debug("fill: %d chunks", nmissing)
-                session.fail(_fill(session, chunks, missing, ranges))
-            counts.chunks += len(chunks)
-            for batch in make_batches(chunks, pieces, ranges, limits):
-                if stopped is not None and stopped():
-                    return counts.missing
-                ahead.append((program, batch, session.fetch(program, batch, store)))
-                counts.add(batch)
-                if len(ahead) > AHEAD:
-                    session.decode(*ahead.popleft())
+    manner = Manner(careful, stopped, INDEXES_NBYTES)
+    for block in _blocks_ahead(share, stores, session, manner):
+        program, chunks, pieces = block.part.program, block.chunks, block.pieces
+        limits = _limits(share.engine, block.part, careful=careful)
+        ranges = _ranges(block, stores, session)
+        missing = missing_pieces(pieces, ranges)
+        nmissing = 0 if missing is None else int(missing.chunk[-1]) + 1
+        message = "locate: %d chunks in %d objects, %d not in them"
+        store_log.debug(message, len(chunks), len(ranges.keys), nmissing)
+        if missing is not None:
+            counts.missing += nmissing
+            engine_log.debug("fill: %d chunks", nmissing)
+            session.fail(_fill(session, chunks, missing, ranges))
+        counts.chunks += len(chunks)
+        for batch in make_batches(chunks, pieces, ranges, limits):
+            if stopped is not None and stopped():
+                return counts.missing
+            ahead.append((program, batch, session.fetch(program, batch, store)))
+            counts.add(batch)
+            if len(ahead) > AHEAD:
+                session.decode(*ahead.popleft())
     for waiting in ahead:
         session.decode(*waiting)
     counts.tell()
@@ -181,39 +185,97 @@ def _blocks(part: Part, stores: Sequence[Store], session: Session) -> Iterator[T
             yield chunks, pieces
 
 
-def _locate(  # noqa: PLR0913  a hop of the loop above
-    part: Part,
-    chunks: ChunkTable,
-    stores: Sequence[Store],
-    session: Session,
-    stopped: Callable[[], bool] | None,
-    *,
-    careful: bool,
-) -> ByteRanges:
-    """Where the chunks of one array lie, or of several."""
-    sources = part.sources
-    if len(sources) == 1 and len(stores) == 1:
-        ranges, failures = locate_chunks(sources[0], chunks, check_sizes=careful, stopped=stopped)
-        session.fail(failures)
-        return ranges
+@dataclass(frozen=True, slots=True, eq=False)
+class _Block:
+    """Chunks of a part, which are being found in the stores."""
+
+    part: Part
+    chunks: ChunkTable
+    pieces: PieceTable
+    searches: Sequence[tuple[ArraySource, Locating]]
+    """For each array that has some of the chunks, in their order."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether shard indexes are under way for it."""
+        return any(search.nbytes for _, search in self.searches)
+
+    def step(self) -> None:
+        """Wait for these, and ask for those that they lead to."""
+        for _, search in self.searches:
+            if search.nbytes:
+                search.step()
+
+
+def _blocks_ahead(
+    share: EngineShare, stores: Sequence[Store], session: Session, manner: Manner
+) -> Iterator[_Block]:
+    """Blocks of the parts, for which nothing is waited for any more.
+
+    The shard indexes of all arrays are under way together, up to `INDEXES_NBYTES` of them. What an
+    array's next block needs may be known once the one before is found, so that is waited for first.
+    """
+    window: deque[_Block] = deque()
+    for part in share.parts:
+        for chunks, pieces in _blocks(part, stores, session):
+            if window and window[-1].part is part:
+                yield from _settled(window)
+            window.append(_start_block(part, chunks, pieces, manner))
+            yield from _settled(window, manner.most_nbytes)
+    yield from _settled(window)
+
+
+def _settled(window: deque[_Block], most_nbytes: int = 0) -> Iterator[_Block]:
+    """The first blocks, until no more than so many bytes of indexes are under way for others."""
+    while window:
+        nbytes = sum(search.nbytes for block in window for _, search in block.searches)
+        nchunks = sum(len(block.chunks) for block in window)
+        if window[0].waits and nbytes <= most_nbytes and nchunks <= AHEAD_CHUNKS:
+            return
+        block = window.popleft()
+        while block.waits:
+            block.step()
+            if block.waits:  # for shards inside shards, as the others may have
+                for other in window:
+                    other.step()
+        yield block
+
+
+def _start_block(part: Part, chunks: ChunkTable, pieces: PieceTable, manner: Manner) -> _Block:
+    """Start to find the chunks of a block."""
+    if len(part.sources) == 1:
+        (source,) = part.sources
+        return _Block(part, chunks, pieces, [(source, locate_chunks(source, chunks, manner))])
+    # They are in the order of their arrays.
+    edges = np.searchsorted(chunks.array, np.arange(len(part.sources) + 1)).tolist()
+    spans = [
+        (source, slice(begin, end))
+        for source, begin, end in zip(part.sources, edges[:-1], edges[1:], strict=True)
+        if begin < end
+    ]
+    manner = replace(manner, most_nbytes=manner.most_nbytes // len(spans))
+    searches = [
+        (source, locate_chunks(source, chunks.part(rows), manner)) for source, rows in spans
+    ]
+    return _Block(part, chunks, pieces, searches)
+
+
+def _ranges(block: _Block, stores: Sequence[Store], session: Session) -> ByteRanges:
+    """Where the chunks of a block lie, in its arrays' stores or in these stores mounted as one."""
     number = {id(store): number for number, store in enumerate(stores)}
+    several = len(stores) > 1
     keys: list[str] = []
     found: list[ByteRanges] = []
     key_columns = []
     validators: dict[str, Hashable] = {}
-    # Chunks are in the order of their arrays.
-    edges = np.searchsorted(chunks.array, np.arange(len(sources) + 1))
-    for source, begin, end in zip(sources, edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-        if begin == end:
-            continue
-        ranges, failures = locate_chunks(
-            source, chunks.part(slice(begin, end)), check_sizes=careful, stopped=stopped
-        )
+    for source, search in block.searches:
+        ranges, failures = search.result()
         mount = number[id(source.store)]
-        several = len(stores) > 1
         if several and failures:
             failures = tuple(replace(f, key=mounted_key(mount, f.key)) for f in failures)
         session.fail(failures)
+        if len(block.searches) == 1 and not several:
+            return ranges
         key_columns.append(ranges.key + len(keys))
         keys += [mounted_key(mount, key) for key in ranges.keys] if several else ranges.keys
         validators |= {

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import traceback
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from gpuzarr.errors import GpuzarrError
 
@@ -26,7 +27,8 @@ INTERRUPTED = 130
 """What shells give for a program that was stopped with Ctrl-C."""
 
 EPILOG = """\
-A PATH is a directory or a .zip file that holds a Zarr hierarchy, or any node inside a directory.
+A PATH is a directory or a .zip file that holds a Zarr hierarchy, or any node inside a directory; or
+a URL (s3://, gs://, az://, https://), which -s says how to reach.
 
 exit status: 0 all is well, 1 problems were found, 2 it could not be done.
 """
@@ -78,12 +80,21 @@ def end_output() -> bool:
     return good
 
 
+class _Parser(argparse.ArgumentParser):
+    """Arguments that it does not know are named without what follows: it may be secret."""
+
+    def error(self, message: str) -> NoReturn:
+        if message.startswith(("unrecognized arguments", "argument COMMAND")):
+            message = re.sub(r"=.*", "=...", message, flags=re.DOTALL)
+        super().error(message)
+
+
 def make_parser(commands: dict[str, ModuleType]) -> argparse.ArgumentParser:
     """The parser of all commands, with what every command takes."""
-    shared = argparse.ArgumentParser(add_help=False)
+    shared = _Parser(add_help=False)
     shared.add_argument("--json", action="store_true", help="print JSON, for programs")
     shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="gpuzarr",
         description="Look into Zarr stores, versions 2 and 3, check them, and read from them.",
         epilog=EPILOG,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from gpuzarr.cli.regions import Sizes
     from gpuzarr.cli.screen import Screen
+    from gpuzarr.stores.store import Store
 
     Keys = list[tuple[slice, ...]]
 
@@ -52,7 +53,7 @@ class Source:
     """An array to read, and the part of it that is read, with its values."""
 
     title: str
-    store: str
+    store: str | Store
     path: str
     part: tuple[slice, ...]
     truth: np.ndarray | None
@@ -136,7 +137,7 @@ def user_sources(args: argparse.Namespace) -> Iterator[Source]:
     node = open_node(args)
     found = [array for _, array in walk(node, node.path) if isinstance(array, Array)]
     for array in sorted(found, key=lambda array: -array.nbytes)[:MOST_ARRAYS]:
-        yield Source(array.name, args.store, array.path, leading_part(array), None)
+        yield Source(array.name, array.store, array.path, leading_part(array), None)
 
 
 def leading_part(array: Array) -> tuple[slice, ...]:

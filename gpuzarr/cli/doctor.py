@@ -80,32 +80,36 @@ def examine_python() -> Iterator[Finding]:
     yield Finding("system", "ok", f"{platform.platform()}, {cpus} CPUs to use")
 
 
-LIBRARIES: tuple[tuple[str, str, str, bool], ...] = (
-    ("numpy", "numpy", "arrays", True),
-    ("numcodecs", "numcodecs", "Blosc, LZ4, LZMA and rare codecs", True),
-    ("zstandard", "zstandard", "Zstandard", True),
-    ("deflate", "deflate", "gzip and zlib, by libdeflate", True),
-    ("google-crc32c", "google_crc32c", "CRC-32C of chunks and shard indexes", True),
-    ("ml_dtypes", "ml_dtypes", "bfloat16, float8, int4 and their like", True),
-    ("zfpy", "zfpy", "zfp", False),
-    ("pcodec", "pcodec", "pcodec", False),
-    ("msgpack", "msgpack", "msgpack2 objects", False),
-    ("obstore", "obstore", "object stores and HTTP", False),
-    ("zarr", "zarr", "the zarr-python integration", False),
+LIBRARIES: tuple[tuple[str, str, str, str | None], ...] = (
+    ("numpy", "numpy", "arrays", None),
+    ("numcodecs", "numcodecs", "Blosc, LZ4, LZMA and rare codecs", None),
+    ("zstandard", "zstandard", "Zstandard", None),
+    ("deflate", "deflate", "gzip and zlib, by libdeflate", None),
+    ("google-crc32c", "google_crc32c", "CRC-32C of chunks and shard indexes", None),
+    ("ml_dtypes", "ml_dtypes", "bfloat16, float8, int4 and their like", None),
+    ("zfpy", "zfpy", "zfp", ""),
+    ("pcodec", "pcodec", "pcodec", ""),
+    ("msgpack", "msgpack", "msgpack2 objects", ""),
+    ("obstore", "obstore", "object storage and HTTP", "remote"),
+    ("pyarrow", "pyarrow", "references in Parquet (kerchunk)", "references"),
+    ("fsspec", "fsspec", "its file systems as stores (ftp, sftp, hdfs, ...)", ""),
+    ("zarr", "zarr", "zarr-python's stores, and arrays read by gpuzarr", "zarr"),
 )
-"""Distribution, module, what it is for, and whether gpuzarr cannot do without it."""
+"""Distribution, module, what it is for, and the extra of gpuzarr's that brings it: "" where there
+is none, None where gpuzarr cannot do without it."""
 
 
 def examine_libraries() -> Iterator[Finding]:
-    """The libraries that decode on the CPU."""
-    for name, module, purpose, required in LIBRARIES:
+    """The libraries that decode on the CPU, and those that reach storage."""
+    for name, module, purpose, extra in LIBRARIES:
         try:
             found = version(name)
         except PackageNotFoundError:
-            if required:
-                yield Finding(name, "problem", f"not installed: {purpose}", f"pip install {name}")
+            remedy = f'pip install "gpuzarr[{extra}]"' if extra else f"pip install {name}"
+            if extra is None:
+                yield Finding(name, "problem", f"not installed: {purpose}", remedy)
             else:
-                yield Finding(name, "missing", f"optional: {purpose}", f"pip install {name}")
+                yield Finding(name, "missing", f"optional: {purpose}", remedy)
             continue
         try:
             detail = _implementation(name, import_module(module).__dict__)

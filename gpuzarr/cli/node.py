@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from gpuzarr import api
 from gpuzarr.array import Array
+from gpuzarr.cli.storage_options import add_storage_options
 from gpuzarr.errors import GpuzarrError, SelectionError
 from gpuzarr.group import Group
 
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 def add_node_arguments(parser: argparse.ArgumentParser) -> None:
     """PATH and how to open it."""
-    parser.add_argument("store", metavar="PATH", help="the store, or a node inside a directory")
+    parser.add_argument(
+        "store", metavar="PATH", help="the store, its URL, or a node inside a directory"
+    )
     add_open_arguments(parser)
 
 
@@ -42,6 +45,7 @@ def add_open_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--follow-symlinks", action="store_true", help="follow links that leave the store"
     )
+    add_storage_options(parser)
 
 
 def open_node(args: argparse.Namespace) -> Array | Group:
@@ -53,6 +57,7 @@ def open_node(args: argparse.Namespace) -> Array | Group:
         consolidated=args.consolidated,
         zarr_format=args.zarr_format,
         follow_symlinks=args.follow_symlinks,
+        storage_options=args.storage_options,
     )
 
 
@@ -85,15 +90,7 @@ def walk(node: Array | Group, path: str = "") -> Iterator[tuple[str, Array | Gro
 def children(path: str, group: Group) -> list[tuple[str, Array | Group | GpuzarrError]]:
     """What lies directly below a group, by path and in order."""
     try:
-        names = sorted(group)
+        found = dict(group._children())  # noqa: SLF001  with the errors
     except GpuzarrError as error:
         return [(path, error)]
-    return [(f"{path}/{name}" if path else name, _member(group, name)) for name in names]
-
-
-def _member(group: Group, name: str) -> Array | Group | GpuzarrError:
-    """One member, or why it cannot be opened."""
-    try:
-        return group[name]
-    except GpuzarrError as error:
-        return error
+    return [(f"{path}/{name}" if path else name, found[name]) for name in sorted(found)]

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gpuzarr.errors import ChunkFailure, DecodeError, GpuzarrError
-from gpuzarr.locate import Container, read_index
 from gpuzarr.plan.keys import chunk_key
 from gpuzarr.plan.ranges import WHOLE
 from gpuzarr.plan.shard_index import check_entries
+from gpuzarr.shard_indexes import Container, read_index
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

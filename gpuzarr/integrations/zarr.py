@@ -6,6 +6,8 @@ Arrays that are opened from then on are read here, each selection as one read. z
 writes, and reads what gpuzarr does not: why, is logged on "gpuzarr.zarr" once for each array. With
 `"codec_pipeline.strict": True` it is an `UnsupportedError` instead.
 
+Arrays are read from any store of zarr-python's; see `zarr_storage`.
+
 A codec pipeline is asked chunk by chunk, and told no more of the array than its metadata when it
 was opened. `zarr_selections` joins the chunks to the selection again.
 """
@@ -27,19 +29,18 @@ from zarr.core.buffer import gpu
 from zarr.core.codec_pipeline import BatchedCodecPipeline
 from zarr.core.config import config
 from zarr.registry import register_pipeline
-from zarr.storage import LocalStore, MemoryStore, StorePath, ZipStore
+from zarr.storage import StorePath
 
 from gpuzarr.array import Array
-from gpuzarr.errors import MetadataError, NotFoundError, UnsupportedError
+from gpuzarr.errors import MetadataError, UnsupportedError
 from gpuzarr.integrations.zarr_selections import ChunkKeys, Cuts, join_cuts
+from gpuzarr.integrations.zarr_storage import open_awaited, open_directly, wait_apart
 from gpuzarr.many import read_batch
 from gpuzarr.metadata import v2, v3
 from gpuzarr.metadata.document import parse_json
 from gpuzarr.metadata.model import RegularGrid
 from gpuzarr.node import OpenOptions
 from gpuzarr.plan.grid import grid_axes
-from gpuzarr.stores.memory import MappingStore
-from gpuzarr.stores.resolve import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -53,9 +54,9 @@ if TYPE_CHECKING:
 
     from gpuzarr.errors import GpuzarrError
     from gpuzarr.integrations.zarr_selections import Joined
+    from gpuzarr.integrations.zarr_storage import Storage
     from gpuzarr.metadata.model import ArrayMetadata
     from gpuzarr.plan.grid import GridAxis
-    from gpuzarr.stores.store import Store
 
     ChunkInfo = tuple[ByteGetter, ArraySpec, SelectorTuple, SelectorTuple, bool]
 
@@ -146,6 +147,7 @@ class ArrayReader:
         self._told: set[str] = set()
         self._is_slow = False
         self._arrays: tuple[object, dict[tuple[str, str], Array]] = (None, {})
+        self._awaited: tuple[object, Storage | None] = (None, None)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (ArrayReader, (self._zarr_metadata, self._zarr_store))
@@ -165,7 +167,9 @@ class ArrayReader:
             nbytes <= ALONE_NBYTES and len(asyncio.all_tasks()) == 1
         )
         began = time.perf_counter()
-        if self._is_slow or not at_once:
+        if plan.waits:
+            await wait_apart(plan.run)
+        elif self._is_slow or not at_once:
             await asyncio.to_thread(plan.run)
         else:
             plan.run()
@@ -183,7 +187,7 @@ class ArrayReader:
             log.info("zarr-python reads %s: %s", self._zarr_store, error)
 
     def _plan(self, chunks: Sequence[ChunkInfo], out: NDBuffer, drop_axes: tuple[int, ...]) -> Plan:
-        store = self._store
+        storage = self._storage()
         if not getattr(chunks[0][1].config, "read_missing_chunks", True):
             raise UnsupportedError("chunks that are not stored are to be an error")
         keys = [
@@ -197,12 +201,12 @@ class ArrayReader:
         coords = self._keys.coords(keys, path)
         self._check_shapes(coords, [spec.shape for _, spec, *_ in chunks])
         cuts = Cuts(coords, [info[2] for info in chunks], [info[3] for info in chunks], drop_axes)
-        array = self._array(store, path, _device_of(out))
+        array = self._array(storage, path, _device_of(out))
         log.debug("read: %s, by the %s engine", path or "/", array.engine)
         joined = join_cuts(cuts, self._grid, out.shape)
         shape: Any = chunks[0][1].shape if array.shards is None else array.chunks
         nbytes = len(chunks) * prod(shape) * array.dtype.itemsize
-        return Plan(array, joined, out.as_ndarray_like(), nbytes)
+        return Plan(array, joined, out.as_ndarray_like(), nbytes, storage.waits)
 
     @cached_property
     def _metadata(self) -> ArrayMetadata:
@@ -227,25 +231,25 @@ class ArrayReader:
         return ChunkKeys(self._metadata.chunk_key_encoding, self._metadata.ndim)
 
     @cached_property
-    def _store(self) -> Store:
-        """The same bytes as zarr-python's store gives."""
-        store: Any = self._zarr_store
-        kind = type(store)
-        if kind is LocalStore or (kind is ZipStore and store.read_only and store.path is not None):
-            try:
-                return open_store(store, follow_symlinks=True)[0]
-            except NotFoundError as error:
-                raise UnsupportedError(f"the store is not there: {error}") from error
-        # There is no other way to its bytes that needs no event loop.
-        mapping = store._store_dict if kind is MemoryStore else None  # noqa: SLF001
-        if type(mapping) is dict:
-            return MappingStore(mapping, str(store))
-        raise UnsupportedError(
-            f"this {kind.__name__} is not read: a LocalStore is, a MemoryStore of a dict, and a"
-            " ZipStore of a file that is open for reading only"
-        )
+    def _direct(self) -> Storage | None:
+        return open_directly(self._zarr_store)
 
-    def _array(self, store: Store, path: str, device: str) -> Array:
+    def _storage(self) -> Storage:
+        """Where to read from, for a read that comes from the running event loop.
+
+        Raises:
+            UnsupportedError: there is no good way to the bytes.
+        """
+        if self._direct is not None:
+            return self._direct
+        loop = asyncio.get_running_loop()
+        last, storage = self._awaited
+        if storage is None or last is not loop:
+            storage = open_awaited(self._zarr_store, loop)
+            self._awaited = (loop, storage)
+        return storage
+
+    def _array(self, storage: Storage, path: str, device: str) -> Array:
         """The array for results on a device; another one after anything was written."""
         last, arrays = self._arrays
         if last is not _Written.last:
@@ -253,8 +257,9 @@ class ArrayReader:
         found = arrays.get((path, device))
         if found is None:
             options = OpenOptions(device=device, threads=config.get("threading.max_workers"))
-            found = Array(store, path, self._metadata, options)
-            arrays[path, device] = found
+            found = Array(storage.store, path, self._metadata, options)
+            if storage.has_validators:  # else every read looks into shards anew
+                arrays[path, device] = found
         return found
 
     def _check_shapes(
@@ -285,6 +290,8 @@ class Plan:
     """Where to write: NumPy's or CuPy's, strided, in any byte order."""
     decoded_nbytes: int
     """Bytes of the chunks that it decodes at least."""
+    waits: bool
+    """Whether it waits for storage, so that it needs a thread."""
 
     def run(self) -> None:
         """Read.

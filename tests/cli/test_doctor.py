@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     RunJson = Callable[..., tuple[int, Any]]
 
 
+REMEDIES = {
+    "obstore": 'pip install "gpuzarr[remote]"',
+    "pyarrow": 'pip install "gpuzarr[references]"',
+    "fsspec": "pip install fsspec",
+    "zarr": 'pip install "gpuzarr[zarr]"',
+}
+
+
 def test_this_machine(gpuzarr: Run, gpuzarr_json: RunJson) -> None:
     status, out, _ = gpuzarr("doctor")
     assert "numcodecs" in out
@@ -24,7 +32,7 @@ def test_this_machine(gpuzarr: Run, gpuzarr_json: RunJson) -> None:
     assert status == again
     states = {each["name"]: each["state"] for each in found}
     assert states["numpy"] == states["zstandard"] == states["google-crc32c"] == "ok"
-    assert {"CuPy", "nvCOMP", "kvikio", "GDS"} <= set(states)
+    assert {"CuPy", "nvCOMP", "kvikio", "GDS", "obstore", "pyarrow", "fsspec"} <= set(states)
 
 
 def test_nothing_of_the_gpu_is_loaded(gpuzarr: Run) -> None:
@@ -70,15 +78,16 @@ def test_a_library_that_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_library_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(name: str) -> str:
-        if name in {"deflate", "zarr"}:
+        if name in {"deflate", *REMEDIES}:
             raise PackageNotFoundError(name)
         return version(name)
 
     monkeypatch.setattr(doctor, "version", absent)
     found = {each.name: each for each in doctor.examine_libraries()}
     assert found["deflate"].state == "problem"
-    assert found["zarr"].state == "missing"
-    assert found["zarr"].remedy == "pip install zarr"
+    assert found["deflate"].remedy == "pip install deflate"
+    assert {found[name].state for name in REMEDIES} == {"missing"}
+    assert {name: found[name].remedy for name in REMEDIES} == REMEDIES
 
 
 def test_cuda_libraries_on_a_machine_with_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections import UserDict
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self
@@ -16,12 +15,12 @@ from zarr.abc.codec import BytesBytesCodec
 from zarr.buffer import cpu
 from zarr.core.codec_pipeline import BatchedCodecPipeline
 from zarr.registry import register_codec
-from zarr.storage import LocalStore, LoggingStore, MemoryStore, ZipStore
+from zarr.storage import GpuMemoryStore, LocalStore, MemoryStore
 
 import gpuzarr
 from gpuzarr.integrations.zarr import GpuzarrCodecPipeline
 from tests.cuda_devices import fake
-from tests.integrations.zarr_arrays import assert_same, create, filled, numbers, read_by
+from tests.integrations.zarr_arrays import assert_same, create, filled, read_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,8 +59,11 @@ class Backwards(BytesBytesCodec):
 register_codec("example.backwards", Backwards)
 
 
-class Subclass(MemoryStore):
-    """A store that may give other bytes than are in its dict."""
+class InDeviceMemory(GpuMemoryStore):
+    """A store for values on a GPU, which keeps those it is given."""
+
+    async def set(self, key: str, value: Any, byte_range: Any = None) -> None:
+        await MemoryStore.set(self, key, value, byte_range)
 
 
 def reasons(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -91,28 +93,9 @@ def test_a_codec_that_is_not_known(caplog: pytest.LogCaptureFixture) -> None:
     check(array, own, "example.backwards", caplog)
 
 
-@pytest.mark.parametrize(
-    "store",
-    [
-        LoggingStore(MemoryStore(), log_level="ERROR"),
-        Subclass(),
-        MemoryStore(UserDict()),
-    ],
-    ids=lambda store: type(store).__name__,
-)
-def test_stores_that_are_not_known(store: Any, caplog: pytest.LogCaptureFixture) -> None:
-    array, own = filled("sharded", store)
-    check(array, own, type(store).__name__, caplog)
-
-
-def test_an_archive_that_is_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with ZipStore(tmp_path / "array.zip", mode="w") as store:
-        array, own = create("plain", store)
-        values = numbers(array.shape, array.dtype)
-        array[...] = values
-        caplog.set_level(logging.INFO, "gpuzarr.zarr")
-        assert_same(array[...], own[...])
-        assert "open for reading only" in reasons(caplog)[0]
+def test_values_in_the_memory_of_a_gpu(caplog: pytest.LogCaptureFixture) -> None:
+    array, own = filled("sharded", InDeviceMemory())
+    check(array, own, "GpuMemoryStore", caplog)
 
 
 def test_metadata_that_gpuzarr_refuses(

@@ -134,4 +134,4 @@ def test_zarrs_own_tests_pass(suite: Path) -> None:
     )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
     counts = json.loads((suite / "counts.json").read_text())
-    assert counts["run"] > 3 * counts["refuse"]  # which is archives that are open for writing
+    assert counts["run"] > 100 * counts["refuse"]

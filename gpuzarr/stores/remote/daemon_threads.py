@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import Executor, Future
 from queue import Empty, SimpleQueue
@@ -18,19 +19,29 @@ IDLE_S = 5.0
 
 
 class DaemonThreads(Executor):
-    """As many threads as there is work for, up to a limit; they end when there is none."""
+    """As many threads as there is work for, up to a limit; they end when there is none.
 
-    def __init__(self, most: int) -> None:
-        """Start none yet."""
+    A forked child begins without any, and with no work.
+    """
+
+    def __init__(self, most: int, name: str = "gpuzarr-files") -> None:
+        """Start none yet; `name` is the threads'."""
         self._most = most
+        self._name = name
+        self._start()
+
+    def _start(self) -> None:
         self._works: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
         self._lock = threading.Lock()
         self._threads = 0
         self._idle = 0
         """Threads that wait for work, less the work that waits for a thread."""
+        self._process = os.getpid()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Call a function in one of the threads."""
+        if self._process != os.getpid():
+            self._start()
         future: Future[T] = Future()
         with self._lock:
             self._works.put((future, lambda: fn(*args, **kwargs)))
@@ -39,7 +50,7 @@ class DaemonThreads(Executor):
             self._threads += more
             self._idle += more
         if more:
-            threading.Thread(target=self._work, name="gpuzarr-files", daemon=True).start()
+            threading.Thread(target=self._work, name=self._name, daemon=True).start()
         return future
 
     def _work(self) -> None:

@@ -85,7 +85,7 @@ def explain(
             store=store,
             key=key,
         )
-    text, advice = _short(str(error)), _advice(error)
+    text, advice = shorten(str(error)), _advice(error)
     message = f"cannot {verb} it: {advice} [{text}]" if advice else f"cannot {verb} it: {text}"
     return StoreError(message, store=store, key=key)
 
@@ -106,7 +106,7 @@ def _advice(error: Exception) -> str | None:
     return next((advice for words, advice in _BY_WORDS if re.search(words, text)), None)
 
 
-def _short(text: str) -> str:
+def shorten(text: str) -> str:
     """What an error says, in one line."""
     text = text.partition("Debug source:")[0]
     text = re.sub(r"\?[^\s\"')\]]*=[^\s\"')\]]*", "?...", text)

@@ -12,6 +12,7 @@ import pickle
 from typing import TYPE_CHECKING, Any
 
 from gpuzarr.stores.remote.daemon_threads import DaemonThreads
+from gpuzarr.stores.remote.event_loop import background_loop
 from gpuzarr.stores.remote.foreign import ForeignStore
 
 if TYPE_CHECKING:
@@ -46,6 +47,10 @@ class Filesystem:
     def __reduce__(self) -> tuple[object, ...]:
         return (Filesystem, (self._fs, self._root))
 
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Ours: other threads wait for the file system."""
+        return background_loop()
+
     async def fetch(self, key: str, start: int | None, stop: int | None) -> Any:
         """Some bytes of a file."""
         path = self._root + key
@@ -72,9 +77,8 @@ class Filesystem:
         return [entry for entry in names if entry[0]]
 
     async def _call(self, call: Callable[[Any], Any]) -> Any:
-        if self._process != os.getpid():  # the threads of both are in the parent
+        if self._process != os.getpid():  # its threads are in the parent
             self._fs = pickle.loads(pickle.dumps(self._fs))  # noqa: S301  our own
-            self._threads = DaemonThreads(CONCURRENCY)
             self._process = os.getpid()
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, call, self._fs)

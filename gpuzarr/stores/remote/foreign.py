@@ -14,6 +14,7 @@ from gpuzarr.stores.remote.in_flight import GAP_NBYTES, InFlight
 from gpuzarr.stores.store import WHOLE, Blob, Store, check_key, find_range
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
     from collections.abc import Callable, Iterator, Sequence
 
     from gpuzarr.stores.store import Buffer, Pending
@@ -27,6 +28,10 @@ class Source(Protocol):
     """Another package's store, asked asynchronously; it raises FileNotFoundError, or its like."""
 
     name: str
+
+    def loop(self) -> AbstractEventLoop:
+        """The event loop that it is to be awaited in."""
+        ...
 
     async def fetch(self, key: str, start: int | None, stop: int | None) -> Any:
         """Bytes `start` to `stop`, None being the ends; a negative start counts from the end.
@@ -52,7 +57,7 @@ class ForeignStore(Store):
     def __init__(self, source: Source, concurrency: int) -> None:
         """Read from it, with at most `concurrency` requests at a time."""
         self._source = source
-        self._reads = InFlight(concurrency)
+        self._reads = InFlight(concurrency, source.loop)
         self.name = source.name
 
     def __repr__(self) -> str:

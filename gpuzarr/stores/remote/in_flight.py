@@ -122,11 +122,22 @@ Found: TypeAlias = "Blob | Arriving | None"
 
 
 class InFlight:
-    """The requests of one store, as coroutines in the background loop."""
+    """The requests of one store, as coroutines in an event loop."""
 
-    def __init__(self, concurrency: int = CONCURRENCY) -> None:
-        """Allow so many at a time."""
+    def __init__(
+        self,
+        concurrency: int = CONCURRENCY,
+        find_loop: Callable[[], asyncio.AbstractEventLoop] = background_loop,
+    ) -> None:
+        """Prepare for requests.
+
+        Args:
+            concurrency: how many are under way at a time.
+            find_loop: gives the loop, which runs in another thread than those that wait for
+                answers; asked once a process.
+        """
         self.concurrency = concurrency
+        self._find_loop = find_loop
         self._here: tuple[int, asyncio.AbstractEventLoop, _Turns] | None = None
 
     def start(
@@ -191,11 +202,11 @@ class InFlight:
         # could be held by another thread at a fork.
         here = self._here
         if here is None or here[0] != os.getpid():
-            here = self._here = (os.getpid(), background_loop(), _Turns(self.concurrency))
+            here = self._here = (os.getpid(), self._find_loop(), _Turns(self.concurrency))
         return here[1], here[2]
 
-    def __reduce__(self) -> tuple[type[InFlight], tuple[int]]:
-        return (InFlight, (self.concurrency,))
+    def __reduce__(self) -> tuple[object, ...]:
+        return (InFlight, (self.concurrency, self._find_loop))
 
 
 class ReadsInFlight:

@@ -76,6 +76,8 @@ class ObjectStore(Store):
         """
         options = dict(storage_options or {})
         concurrency = options.pop("concurrency", CONCURRENCY)
+        if isinstance(concurrency, str) and concurrency.isdecimal():
+            concurrency = int(concurrency)
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
             raise UnsupportedError(
                 f"concurrency={concurrency!r}: give a number of requests, at least 1",

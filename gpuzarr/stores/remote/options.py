@@ -6,7 +6,7 @@ They are obstore's own configuration keys for the kind of storage (`region`, `en
 
     anon, anonymous                     True: without credentials, as `skip_signature`
     timeout, read_timeout,              of one request, of a silent server, of making a
-      connect_timeout                   connection: seconds, or a text such as "2min"
+      connect_timeout                   connection: seconds (120 or "120"), or "2min"
     client_options                      of the HTTP client: headers, proxies, certificates
     retry_config                        how often a request is repeated that failed in passing
     concurrency                         requests that are with the server at a time
@@ -19,14 +19,13 @@ from __future__ import annotations
 import base64
 import difflib
 import re
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote
 
 from gpuzarr.errors import StoreError, UnsupportedError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from gpuzarr.stores.remote.errors import shorten
 
 RETRIES = {
     "max_retries": 6,
@@ -102,7 +101,8 @@ def open_url(url: str, options: Mapping[str, Any]) -> Any:
         raise _unknown(name, f"{scheme}:// URLs", url) from error
     except Exception as error:
         raise StoreError(
-            f"this URL and its storage_options cannot be used: {error}", store=public_name(url)
+            f"this URL and its storage_options cannot be used: {shorten(str(error))}",
+            store=public_name(url),
         ) from error
 
 
@@ -126,6 +126,12 @@ def _sort(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The configuration of the storage, and what else is passed to what makes a store."""
     config = dict(options)
+    for name in ("client_options", "retry_config"):
+        if not isinstance(config.get(name) or {}, Mapping):
+            raise UnsupportedError(
+                f"{name} is a mapping of options, not a {type(config[name]).__name__}",
+                store=public_name(url),
+            )
     client = {**TIMEOUTS, **(config.pop("client_options", None) or {})}
     for name in TIMEOUTS:
         if name in config:
@@ -146,7 +152,9 @@ def _sort(
 
 
 def _duration(name: str, value: Any, url: str) -> Any:
-    """Seconds, or what obstore takes itself."""
+    """Seconds, as text too, or what obstore takes itself."""
+    if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?", value):
+        value = float(value)
     if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0:
         return timedelta(seconds=value)
     if isinstance(value, (str, timedelta)):

@@ -1,4 +1,8 @@
-"""zarr-python's stores as stores: those that are no directory, archive or bucket underneath."""
+"""zarr-python's stores as stores: those that are no directory, archive or bucket underneath.
+
+Connections of an asynchronous store belong to the event loop that it was first awaited in: that is
+zarr-python's own, unless a program awaits zarr-python in a loop of its own.
+"""
 
 from __future__ import annotations
 
@@ -12,27 +16,44 @@ if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest
 
 
-def open_zarr_store(store: Any) -> ForeignStore:
-    """A store of what any `zarr.abc.store.Store` gives."""
-    return ForeignStore(ZarrStore(store), CONCURRENCY)
+def open_zarr_store(store: Any, loop: asyncio.AbstractEventLoop | None = None) -> ForeignStore:
+    """A store of what any `zarr.abc.store.Store` gives.
+
+    Args:
+        store: zarr-python's.
+        loop: what it is awaited in, by another thread than those that read; None: zarr-python's.
+    """
+    return ForeignStore(ZarrStore(store, loop=loop), CONCURRENCY)
 
 
 class ZarrStore:
     """See `gpuzarr.stores.remote.foreign.Source`."""
 
-    def __init__(self, store: Any, name: str | None = None) -> None:
-        """Take a `zarr.abc.store.Store`."""
+    def __init__(
+        self,
+        store: Any,
+        name: str | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        """Take a `zarr.abc.store.Store`; `loop` as in `open_zarr_store`."""
         self._store = store
+        self._own_loop = loop
         self.name = name or _name_of(store)
 
     def __reduce__(self) -> tuple[object, ...]:
         return (ZarrStore, (self._store, self.name))
 
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The one that was given, or zarr-python's."""
+        from zarr.core.sync import _get_loop  # noqa: PLC0415  it is there
+
+        return _get_loop() if self._own_loop is None else self._own_loop
+
     async def fetch(self, key: str, start: int | None, stop: int | None) -> Any:
         """Some bytes of a value."""
-        from zarr.core.buffer import default_buffer_prototype  # noqa: PLC0415  it is there
+        from zarr.core.buffer.cpu import buffer_prototype  # noqa: PLC0415  it is there
 
-        found = await self._store.get(key, default_buffer_prototype(), _range(start, stop))
+        found = await self._store.get(key, buffer_prototype, _range(start, stop))
         return None if found is None else found.as_buffer_like()
 
     async def size(self, key: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import pytest
 
 import gpuzarr
 from gpuzarr import node
+from gpuzarr.cli import main
 from gpuzarr.errors import GpuzarrError, MetadataError, StoreError
 from gpuzarr.stores.remote.objects import ObjectStore
 from tests.arrays import CountingStore, encoded, v3_metadata
@@ -43,9 +45,12 @@ def test_members_are_asked_for_together(served: tuple[str, dict[str, Any], Proxy
     url, options, proxy = served
     group = gpuzarr.open_group(url, storage_options=options)
     names = [*(f"a{number:02}" for number in range(COUNT)), "inner"]
-    # `list(group)` would ask for the length first, which is to look as well.
     looks: list[Callable[[], list[str]]] = [
-        lambda: list(iter(group)),
+        lambda: list(group),
+        lambda: list(group.keys()),
+        lambda: [name for name, _ in list(group.items())],
+        lambda: [node.path for node in list(group.values())],
+        lambda: [name for name, _ in group.items()],
         lambda: [name for name, _ in group.members()],
     ]
     for look in looks:
@@ -63,6 +68,46 @@ def test_members_are_asked_for_together(served: tuple[str, dict[str, Any], Proxy
     assert group["inner/x"].zarr_format == 3
 
 
+def test_the_command_line_asks_for_members_together(
+    served: tuple[str, dict[str, Any], Proxy], capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, options, proxy = served
+    proxy.together = lambda seen: (COUNT + 2) * (seen.key.endswith(".json") and len(proxy.seen) > 2)
+    assert main(["tree", url, "-s", json.dumps(options)]) == 0
+    proxy.together = lambda _: 0
+    assert "a07 (4,)" in capsys.readouterr().out
+    # The root, what lies below, all that may be nodes, what lies below one of these, and that.
+    assert len(proxy.seen) == 1 + 1 + (COUNT + 2) + 1 + 1
+    assert proxy.most_at_once == COUNT + 2
+
+
+def test_every_length_and_every_iterator_looks_anew() -> None:
+    """But for the length that is asked for between making an iterator and taking from it."""
+    store = CountingStore({"zarr.json": GROUP, "a/zarr.json": ARRAY})
+    group = gpuzarr.open_group(store)
+    store.taken()
+
+    def looks() -> int:
+        return sum(key == "a/zarr.json" for key, _, _ in store.taken())
+
+    names = iter(group)
+    assert len(group) == 1
+    assert (list(names), looks()) == (["a"], 1)
+    store.values["b/zarr.json"] = GROUP
+    assert (len(group), looks()) == (2, 1)
+    names, others = iter(group), iter(group.items())
+    assert next(names) == "a"
+    assert len(group) == 2
+    assert [*names, *(name for name, _ in others)] == ["b", "a", "b"]
+    assert looks() == 2
+    names = iter(group)
+    counts: list[int] = []
+    thread = threading.Thread(target=lambda: counts.append(len(group)))
+    thread.start()
+    thread.join()
+    assert (counts, list(names), looks()) == ([2], ["a", "b"], 2)
+
+
 def test_a_member_that_fails_is_an_error_and_the_others_are_there(
     served: tuple[str, dict[str, Any], Proxy],
 ) -> None:
@@ -70,6 +115,11 @@ def test_a_member_that_fails_is_an_error_and_the_others_are_there(
     group = gpuzarr.open_group(url, storage_options=options)
     proxy.fault = lambda seen: Fault(status=403) if "a07" in seen.key else None
     assert "a07" in list(group)
+    assert len(list(group.keys())) == len(group) == COUNT + 1
+    with pytest.raises(StoreError, match="403"):
+        list(group.items())
+    with pytest.raises(StoreError, match="403"):
+        list(group.values())
     members = group.members()
     assert [next(members)[0] for _ in range(7)] == [f"a{number:02}" for number in range(7)]
     with pytest.raises(StoreError, match="403") as caught:

@@ -276,7 +276,7 @@ def test_stores_mounted_together_hand_it_on() -> None:
 def test_indexes_are_asked_for_in_rounds_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
     store = Late(sharded_store(SHARDED, (40, 40), (10, 10)))
     array = gpuzarr.open_array(store)
-    monkeypatch.setattr("gpuzarr.locate.INDEXES_NBYTES", 6 * 256)
+    monkeypatch.setattr("gpuzarr.read.INDEXES_NBYTES", 6 * 256)
     store.least_started = 2  # the second round before the first one is waited for
     np.testing.assert_array_equal(array[::10, ::10], SHARDED[::10, ::10])
     assert store.started[:3] == [6, 6, 4]
