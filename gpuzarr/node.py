@@ -221,28 +221,29 @@ _remembered: dict[tuple[Callable[[dict[str, Any]], Any], bytes], ArrayMetadata] 
 def _load_v2(
     store: Store, path: str, kind: Kind | None, *, consolidated_too: bool
 ) -> ArrayMetadata | GroupMetadata | None:
-    """One round of requests for all v2 documents that could be wanted."""
-    names = []
-    if kind != "group":
-        names.append(".zarray")
+    """What v2 documents say, of those that could be wanted.
+
+    All are asked for in one round, but `.zgroup` only where there is no `.zmetadata`, which holds
+    it: most hierarchies far away are consolidated.
+    """
+    names = [".zarray"] if kind != "group" else []
     if kind != "array":
-        names.append(".zgroup")
-        if consolidated_too:
-            names.append(".zmetadata")
+        names.append(".zmetadata" if consolidated_too else ".zgroup")
     keys = [join(path, name) for name in names]
     pending = store.start_reads(keys, [0] * len(keys), [WHOLE] * len(keys))
-    documents: dict[str, dict[str, Any]] = {}
     for row, (name, key) in enumerate(zip(names, keys, strict=True)):
         blob = pending.result(row, at_most(CONSOLIDATED_NBYTES, key))
         if blob is None:
             continue
         if name == ".zarray":
             return _parse(v2.parse_array, blob.data, key)
-        documents[name] = parse_json(blob.data, key)
-    if ".zmetadata" in documents:
-        return consolidated.parse_zmetadata(documents[".zmetadata"])
-    if ".zgroup" in documents:
-        return v2.parse_group(documents[".zgroup"], None)
+        document = parse_json(blob.data, key)
+        if name == ".zmetadata":
+            return consolidated.parse_zmetadata(document)
+        return v2.parse_group(document, None)
+    if kind != "array" and consolidated_too:
+        found = _document(store, join(path, ".zgroup"))
+        return None if found is None else v2.parse_group(found, None)
     return None
 
 

@@ -166,17 +166,24 @@ def test_a_consolidated_hierarchy_opens_in_one_request(serve: Serve) -> None:
     assert asked(server) == [("zarr.json", None)]
 
 
-def test_v2_opens_in_two_rounds(serve: Serve) -> None:
+def test_v2_opens_in_two_requests_where_it_is_consolidated(serve: Serve) -> None:
     server = serve(hierarchy(1000, zarr_format=2, consolidated=True))
-    server.together = lambda seen: 2 * (seen.key != "zarr.json")
     group = gpuzarr.open_group(server.url)
     assert sum(array.shape == (4,) for _, array in group.arrays()) == 1000
-    assert server.seen[0].key == "zarr.json"
-    assert server.most_at_once == 2  # the second round, at once
-    assert asked(server) == [(".zgroup", None), (".zmetadata", None), ("zarr.json", None)]
+    assert asked(server) == [(".zmetadata", None), ("zarr.json", None)]
     group = gpuzarr.open_group(server.url, zarr_format=2)
     assert len(group) == 1000
-    assert asked(server) == [(".zgroup", None), (".zmetadata", None)]
+    assert asked(server) == [(".zmetadata", None)]
+    server.together = lambda seen: 2 * (seen.key != "zarr.json")
+    assert len(gpuzarr.open(server.url)) == 1000
+    assert server.most_at_once == 2
+    assert asked(server) == [(".zarray", None), (".zmetadata", None), ("zarr.json", None)]
+
+
+def test_v2_groups_that_are_not_take_one_more(serve: Serve) -> None:
+    server = serve(hierarchy(0, zarr_format=2, consolidated=False))
+    assert gpuzarr.open_group(server.url).zarr_format == 2
+    assert asked(server) == [(".zgroup", None), (".zmetadata", None), ("zarr.json", None)]
 
 
 def test_an_array_opens_in_one_request_or_two_rounds(serve: Serve) -> None:
@@ -186,10 +193,10 @@ def test_an_array_opens_in_one_request_or_two_rounds(serve: Serve) -> None:
     server = serve(hierarchy(1, zarr_format=2, consolidated=False))
     assert gpuzarr.open_array(f"{server.url}/a0").ndim == 1
     assert asked(server) == [("a0/.zarray", None), ("a0/zarr.json", None)]
-    server.together = lambda seen: 3 * (seen.key != "a0/zarr.json")
+    server.together = lambda seen: 2 * (seen.key != "a0/zarr.json")
     assert gpuzarr.open(f"{server.url}/a0").zarr_format == 2
-    assert server.most_at_once == 3
-    keys = [f"a0/{name}" for name in (".zarray", ".zgroup", ".zmetadata", "zarr.json")]
+    assert server.most_at_once == 2
+    keys = [f"a0/{name}" for name in (".zarray", ".zmetadata", "zarr.json")]
     assert asked(server) == [(key, None) for key in keys]
 
 
