@@ -19,14 +19,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from gpuzarr.engines.cpu import libzstd
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
-
-    from gpuzarr.engines.cpu.libzstd import LibZstd
 
     Place = tuple[int, ...]
     Key = tuple[slice | int, ...]
@@ -36,8 +32,7 @@ if TYPE_CHECKING:
 PIECE = 1 << 19
 """The most bytes of several chunks that are read at once; they stay in the CPU's cache."""
 SMALL_ZSTD = 1 << 20
-"""Where the system has no libzstd: up to this size a reused context and a copy are faster than
-numcodecs, which makes a context."""
+"""Up to this size a reused context and a copy are faster than numcodecs, which makes a context."""
 IN_CACHE = 1 << 14
 """Elements that are unshuffled at a time."""
 INDEX_ENTRY, CHECKSUM = 16, 4
@@ -260,8 +255,6 @@ def decoder_of(array: Stored) -> Decode | None:
     match array.codecs:
         case ():
             return None
-        case ("zstd",) if (library := libzstd.load()) is not None:
-            return _zstd_of_system(library)
         case ("zstd",) if array.nbytes <= SMALL_ZSTD:
             return _zstd_with_context()
         case ("zstd",):
@@ -284,15 +277,6 @@ def decoder_of(array: Stored) -> Decode | None:
                 deflate.zlib_decompress(encoded, len(target)), target
             )
     raise NotImplementedError(f"no limit for {array.codecs}")
-
-
-def _zstd_of_system(library: LibZstd) -> Decode:
-    def decode(encoded: memoryview, target: memoryview) -> memoryview:
-        if not library.decompress_one(encoded, target):
-            raise ValueError("a frame is damaged")
-        return target
-
-    return decode
 
 
 def _zstd_with_context() -> Decode:

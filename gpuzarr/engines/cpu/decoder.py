@@ -184,7 +184,7 @@ class ChunkDecoder:
             if step.writes and step.nbytes is not None:
                 if out is not None and step is steps[-1]:
                     target = out
-                else:
+                elif step.wants_scratch:
                     # Never the slot written last: what this step reads may lie there.
                     slot = 1 - slot
                     target = _scratch.take(slot, step.nbytes)

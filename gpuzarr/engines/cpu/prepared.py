@@ -42,13 +42,16 @@ class Prepared:
     nbytes: int | None
     """Bytes that must come out; None where only the data tell."""
     writes: bool
-    """Whether a place for the result is of use to it."""
+    """Whether a place for the result is of use to it..."""
     run_many: RunMany | None = None
     """Takes the bytes of several chunks and a place for the results of all; gives whether it could
     do them at once, which only sound chunks let it."""
     run_spans: RunSpans | None = None
     """Takes the encoded bytes, a place for the whole result, and ranges of it; writes those, and
     perhaps more. Gives whether it did, which only sound chunks let it."""
+    wants_scratch: bool = True
+    """...and one that is only for what comes next; it is quicker with memory of its own otherwise.
+    """
 
 
 @dataclass(frozen=True, slots=True)

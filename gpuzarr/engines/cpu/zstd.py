@@ -1,8 +1,9 @@
-"""zstd, by whichever library is fastest for a frame; see also `gpuzarr.engines.cpu.libzstd`.
+"""zstd, by whichever library is fastest for a frame.
 
 small frames, one by one         zstandard, with one context a thread
-small frames, many               libzstd, all in one call; zstandard's call for many buffers
-larger ones                      libzstd, into place; zstandard's reader; numcodecs
+small frames, many               zstandard's call for many buffers
+medium ones, to go elsewhere     as small ones, one by one
+larger ones                      zstandard's reader, into place; numcodecs
 up to the last byte needed       zstandard's reader
 of unknown size, skippable, ...  numcodecs, or a reader that stops at a limit
 """
@@ -12,37 +13,31 @@ from __future__ import annotations
 import sys
 import threading
 from contextlib import suppress
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numcodecs.zstd
 import zstandard
 
-from gpuzarr.engines.cpu import libzstd, zstd_frames
+from gpuzarr.engines.cpu import zstd_frames
 from gpuzarr.engines.cpu.prepared import Limit, Prepared, is_part, new_bytes
 from gpuzarr.engines.step_error import DamageError, expect_nbytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gpuzarr.engines.cpu.libzstd import LibZstd
     from gpuzarr.engines.cpu.prepared import RunBytes, RunMany, Span
 
 SMALL_NBYTES = 1 << 14
 """Frames up to this size are decoded into memory of their own, or many into one place."""
+MEDIUM_NBYTES = 1 << 16
+"""So are those up to this size whose elements go elsewhere; for larger pieces the C library maps
+fresh memory each time."""
 LEAST_PARTS_NBYTES = 1 << 18
 """Frames from this size on have several blocks, of which the last ones can be left out."""
 LEAST_MANY = 12
 """Frames from which on it is worth to look at all of them first, and decode them in one call."""
 PIECE_NBYTES = 1 << 20
 """What is taken at a time of frames that say no size."""
-MAGIC = zstd_frames.MAGIC.to_bytes(4, "little")
-
-
-@cache
-def library() -> LibZstd | None:
-    """The system's library, looked for once."""
-    return libzstd.load()
 
 
 def prepare(name: str, nbytes: int | None, limit: Limit) -> Prepared:
@@ -51,7 +46,8 @@ def prepare(name: str, nbytes: int | None, limit: Limit) -> Prepared:
     many = _many(nbytes) if nbytes and not large else None
     by_parts = nbytes is not None and nbytes >= LEAST_PARTS_NBYTES
     spans = _decode_spans if by_parts else None
-    return Prepared(name, _one(nbytes, limit), nbytes, large, many, spans)
+    scratch = nbytes is None or nbytes > MEDIUM_NBYTES
+    return Prepared(name, _one(nbytes, limit), nbytes, large, many, spans, scratch)
 
 
 class _Contexts(threading.local):
@@ -76,11 +72,9 @@ def _one(nbytes: int | None, limit: Limit) -> RunBytes:
         return _frames(encoded, target, nbytes, limit)
 
     def decode_zstd(encoded: memoryview, target: memoryview | None) -> memoryview:
-        found = library()
-        if target is not None and found is not None:
-            if encoded[: len(MAGIC)] == MAGIC and found.decompress_one(encoded, target):
-                return target
-        elif target is not None and zstd_frames.is_one_frame(encoded, len(target)):
+        if target is None:
+            return decode_small(encoded, None)
+        if zstd_frames.is_one_frame(encoded, len(target)):
             # The reader decodes a frame that is there as a whole in one go, into the place.
             with suppress(zstandard.ZstdError):
                 reader = _contexts.decompressor.stream_reader(encoded)
@@ -106,7 +100,7 @@ def _decode_spans(encoded: memoryview, place: memoryview, spans: Sequence[Span])
 
 
 def _many(nbytes: int) -> RunMany | None:
-    if library() is None and "multi_decompress_to_buffer" not in zstandard.backend_features:
+    if "multi_decompress_to_buffer" not in zstandard.backend_features:
         return None
     size = nbytes.to_bytes(8, sys.byteorder)
 
@@ -114,9 +108,6 @@ def _many(nbytes: int) -> RunMany | None:
         count = len(frames)
         if count < LEAST_MANY or not zstd_frames.are_alike(frames, nbytes):
             return False
-        found = library()
-        if found is not None:
-            return found.decompress(b"".join(frames), place)
         try:
             decompress: Any = _contexts.decompressor.multi_decompress_to_buffer
             contents = decompress(frames, decompressed_sizes=size * count)

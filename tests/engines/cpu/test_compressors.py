@@ -29,8 +29,6 @@ from gpuzarr.program import (
 )
 from tests.engines.cpu.programs import FORMATS, decode, decoder_of, lzma_step
 
-pytestmark = pytest.mark.usefixtures("zstd_library")
-
 SKIPPABLE = struct.pack("<II", 0x184D2A53, 5) + b"hello"
 
 

@@ -22,8 +22,6 @@ from gpuzarr.engines.step_error import StepError
 from gpuzarr.program import Decompress, HostOnly, VerifyChecksum
 from tests.engines.cpu.programs import FORMATS, decoder_of, lzma_step
 
-pytestmark = pytest.mark.usefixtures("zstd_library")
-
 DATA = (np.arange(300, dtype="<u4") // 3 * 5).tobytes()
 SHAPE = (300,)
 

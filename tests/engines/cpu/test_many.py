@@ -25,8 +25,6 @@ from tests.stored import assert_result
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-pytestmark = pytest.mark.usefixtures("zstd_library")
-
 SKIPPABLE = struct.pack("<II", 0x184D2A53, 5) + b"hello"
 ZSTD = {"name": "zstd", "configuration": {"level": 1, "checksum": False}}
 

@@ -15,8 +15,6 @@ from gpuzarr.program import Decompress
 from tests.arrays import encoded as as_json
 from tests.arrays import v3_metadata
 
-pytestmark = pytest.mark.usefixtures("zstd_library")
-
 SHAPE = (96, 80, 40)
 NUMBERS = np.random.default_rng(4).integers(0, 50, SHAPE, np.int32)
 DATA = NUMBERS.tobytes()
