@@ -118,7 +118,12 @@ def with_document(base: Base, text: bytes, what: str) -> Hostile:
 def text(chance: Random, tools: Tools) -> Hostile:
     """Cut, with noise in it, in other encodings, keys twice, nested deep, not an object."""
     base = chance.choice(tools.bases)
-    data = base.values[base.document_key]
+    out, what = damage_text(chance, base.values[base.document_key], sorted(base.document))
+    return with_document(base, out, what)
+
+
+def damage_text(chance: Random, data: bytes, keys: list[str]) -> tuple[bytes, str]:
+    """The text of a JSON object that has such keys, damaged, and what was done."""
     at = chance.randrange(len(data))
     how = chance.randrange(13)
     noise = chance.choice(
@@ -138,7 +143,7 @@ def text(chance: Random, tools: Tools) -> Hostile:
         ]
     )
     members = data.strip()[1:-1]
-    key = chance.choice(sorted(base.document))
+    key = chance.choice(keys)
     odd = json.dumps(chance.choice(ODD)).encode()
     twice = json.dumps(key).encode() + b": " + odd
     deep = chance.choice([60, 130, 3000, 100_000])
@@ -163,8 +168,7 @@ def text(chance: Random, tools: Tools) -> Hostile:
         (b"", "empty"),
         (data.replace(b"0", b"9" * 5000, 1), "a number of 5000 digits"),
     ]
-    out, what = made[how]
-    return with_document(base, out, what)
+    return made[how]
 
 
 @kind("impossible shapes", 50, "refused, in little memory")

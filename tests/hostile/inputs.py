@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import random
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,13 +25,24 @@ and type, because the format cannot tell more."""
 
 
 @dataclass(frozen=True, eq=False)
+class Later:
+    """A store that is made when it is opened, so that what is wrong with it is told then."""
+
+    make: Callable[[], Any]
+    content: Mapping[str, bytes]
+    """What tells it from others."""
+    fickle: bool = False
+    """Whether it may say something else to who asks in another order."""
+
+
+@dataclass(frozen=True, eq=False)
 class Hostile:
     """One input."""
 
     what: str
     """What was done, for people."""
     store: Any
-    """What `gpuzarr.open` is given."""
+    """What `gpuzarr.open` is given, or a `Later` that makes it."""
     base: Base | None = None
     """What it was before."""
     damaged: frozenset[str] | None = None
@@ -45,6 +57,15 @@ class Hostile:
     chunk whose name is damaged is missing."""
     path: str | None = None
     """Of the node; None: that of the base."""
+
+    def to_open(self) -> Any:
+        """What `gpuzarr.open` is given."""
+        return self.store.make() if isinstance(self.store, Later) else self.store
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether it lies in the tools' folder."""
+        return isinstance(self.store, (Path, Later))
 
 
 @dataclass(frozen=True)
@@ -132,7 +153,7 @@ def make_tools(folder: Path) -> Tools:
 def digest(hostile: Hostile) -> str:
     """Sixteen letters that change when an input does; stores on disk by their files."""
     found = hashlib.sha256(hostile.what.encode(errors="surrogatepass"))
-    for key, value in _contents(hostile.store):
+    for key, value in contents(hostile.store):
         found.update(f"{key!r} {len(value)} ".encode(errors="surrogatepass") + value)
     return found.hexdigest()[:16]
 
@@ -158,7 +179,10 @@ def empty(folder: Path) -> None:
             path.unlink()
 
 
-def _contents(store: Any) -> Iterable[tuple[str, bytes]]:
+def contents(store: Any) -> Iterable[tuple[str, bytes]]:
+    """What tells a store from others: names and bytes."""
+    if isinstance(store, Later):
+        return sorted(store.content.items())
     if isinstance(store, dict):
         return sorted((str(k), v if isinstance(v, bytes) else b"") for k, v in store.items())
     if isinstance(store, Path):
@@ -171,9 +195,10 @@ def _contents(store: Any) -> Iterable[tuple[str, bytes]]:
 
 
 def _beginning(path: Path) -> bytes:
-    """What of a file tells it from others; some are sparse, and very large."""
-    with path.open("rb") as file:
+    """What of a file tells it from others; some are sparse, and very large, or not to be read."""
+    with suppress(PermissionError), path.open("rb") as file:
         return file.read(1 << 20)
+    return b""
 
 
 def changed(base: Base, changes: Mapping[str, bytes | None]) -> dict[str, Any]:

@@ -13,6 +13,8 @@ import pytest
 
 import gpuzarr
 from gpuzarr.codecs import lower, sharding
+from gpuzarr.stores.references.store import ReferenceStore
+from tests.arrays import plain_store
 from tests.conformance.case import assert_equal
 from tests.engines.cuda.fake_device import FakeDevice
 from tests.hostile import record, watch
@@ -31,6 +33,7 @@ from tests.hostile.inputs import (
 )
 from tests.hostile.judge import Verdict, judge
 from tests.hostile.kinds import KINDS
+from tests.hostile.places import secret_store, write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -261,6 +264,17 @@ def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
     assert main(["--this", "a shard index against its checksum", "0"]) == 0
     said = capsys.readouterr().out
     assert said.count("refused, ChecksumError: ") == 2, said
+
+
+def test_the_judge_sees_what_lies_outside(tools: Tools) -> None:
+    """Of references that are not limited."""
+    write(tools.folder, secret_store())
+    place = [str(tools.folder / "0")]
+    document = plain_store(np.zeros(8, np.int32), (4,))["zarr.json"].decode()
+    store = ReferenceStore.from_document({"zarr.json": document, "c/0": place, "c/1": place})
+    findings = judge(Hostile("", store, look="node", path=""), 1).findings
+    empty(tools.folder)
+    assert findings == ["/ shows what lies outside the root"]
 
 
 def test_values_are_compared_bit_for_bit() -> None:

@@ -131,13 +131,13 @@ class Worker:
 
     def _again(self, hostile: Hostile, name: str, number: int) -> Hostile:
         """The input once more, where reading may have changed it."""
-        if isinstance(hostile.store, Path) or type(hostile.store) is not dict:
+        if type(hostile.store) is not dict:
             self._clean(hostile)
             return make(name, number, self.tools)
         return hostile
 
     def _clean(self, hostile: Hostile) -> None:
-        if isinstance(hostile.store, Path):
+        if hostile.on_disk:
             empty(self.tools.folder)
 
     def _count(self, name: str, verdict: Verdict) -> None:

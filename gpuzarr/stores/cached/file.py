@@ -82,14 +82,15 @@ def encode_head(kept: Kept, data: memoryview) -> bytes:
 
 
 def read_range(
-    descriptor: int, file_nbytes: int, expected: tuple[str, str, Span], wanted: Span
+    descriptor: int, file_nbytes: int, expected: tuple[str, str, Span, int | None], wanted: Span
 ) -> tuple[memoryview, Hashable]:
     """Read a part of a kept range, and check it.
 
     Args:
         descriptor: the open file.
         file_nbytes: its size.
-        expected: the store, the key and the place of the range that it must hold.
+        expected: the store, the key, the place and the object's size of the range that it must
+            hold.
         wanted: a place inside.
 
     Returns:
@@ -100,7 +101,7 @@ def read_range(
         OSError: the file cannot be read.
     """
     kept, table, begin = _read_head(descriptor, file_nbytes)
-    if kept[:3] != expected:
+    if kept[:4] != expected:
         raise DamagedFileError("it holds another range")
     length = kept.span.stop - kept.span.start
     if begin + length != file_nbytes:
@@ -143,13 +144,11 @@ def _read_head(descriptor: int, file_nbytes: int) -> tuple[Kept, list[int], int]
 
 def _decode_document(text: bytes) -> Kept:
     document: dict[str, Any] = json.loads(text)
-    return Kept(
-        document["store"],
-        document["key"],
-        Span(document["start"], document["stop"]),
-        document["size"],
-        _from_plain(document["validator"]),
-    )
+    start, stop, size = document["start"], document["stop"], document["size"]
+    if not type(start) is type(stop) is int or type(size) not in {int, type(None)}:
+        raise TypeError("a place that is no integer")
+    validator = _from_plain(document["validator"])
+    return Kept(document["store"], document["key"], Span(start, stop), size, validator)
 
 
 def _read(descriptor: int, nbytes: int) -> bytes:
@@ -174,6 +173,8 @@ def _plain(validator: Hashable) -> object:
 
 def _from_plain(value: Any) -> Hashable:
     """The inverse of `_plain`."""
+    if isinstance(value, list):
+        raise TypeError("a list is no validator")
     if isinstance(value, dict):
         if _TUPLE in value:
             return tuple(_from_plain(part) for part in value[_TUPLE])

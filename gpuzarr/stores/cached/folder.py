@@ -17,6 +17,7 @@ Nothing in the folder is needed: what cannot be read, written or believed is rea
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -25,7 +26,7 @@ import time
 from array import array
 from contextlib import suppress
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -38,6 +39,15 @@ from gpuzarr.stores.cached.file import (
     validator_text,
 )
 from gpuzarr.stores.cached.lock import Lock, locked
+from gpuzarr.stores.cached.names import (
+    NAME,
+    NO_SIZE,
+    NOTHING,
+    Listing,
+    is_of_one_object,
+    parse_names,
+    size_of,
+)
 from gpuzarr.stores.cached.ranges import (
     KeptRanges,
     Span,
@@ -58,11 +68,11 @@ log = logging.getLogger("gpuzarr.store")
 FREED_FRACTION = 0.1
 """Of the limit that is freed at once, since it takes a look at every file."""
 
-_READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-_WRITE = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_OPEN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_READ = os.O_RDONLY | _OPEN | getattr(os, "O_NONBLOCK", 0)  # what is no file is not waited for
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _MOST_LISTINGS = 1 << 10
-_NO_SIZE = "x"
 
 
 class FolderRanges(KeptRanges):
@@ -89,7 +99,7 @@ class FolderRanges(KeptRanges):
         self._store_name = store_name
         self._folder = os.path.abspath(folder)  # noqa: PTH100 -- not what its links lead to
         self._root = f"{self._folder}/gpuzarr-cache"
-        self._listings: dict[str, _Listing] = {}
+        self._listings: dict[str, Listing] = {}
         self._told: set[int | None] = set()
         try:
             self._make_root()
@@ -122,10 +132,14 @@ class FolderRanges(KeptRanges):
             parts = cut_out([listing.spans[place] for place in cover], wanted)
             for place, part in zip(cover, parts, strict=True):
                 path = f"{folder}/{listing.names[place]}"
-                expected = (self._store_name, key, listing.spans[place])
+                said = size_of(listing.names[place])
+                expected = (self._store_name, key, listing.spans[place], said)
                 data, validator = _read(path, expected, part)
                 datas.append(data)
                 validators.add(validator)
+            if len(validators) > 1:  # of other versions than their names say
+                self.forget(key)
+                return None
             data = datas[0] if len(datas) == 1 else memoryview(b"".join(datas))
             return Blob(data, validators.pop(), listing.size)
         except FileNotFoundError:  # dropped since
@@ -135,6 +149,8 @@ class FolderRanges(KeptRanges):
             _unlink(path)
         except OSError as error:
             self._tell(f"{path} cannot be read", error)
+        except MemoryError:  # the store says what to do without
+            log.info("cache: there is no memory for %s", path)
         return None
 
     def holds(self, key: str, offset: int, nbytes: int) -> bool:
@@ -150,13 +166,15 @@ class FolderRanges(KeptRanges):
         text = validator_text(blob.validator)
         if span is None or text is None or not len(blob.data):
             return
+        if len(blob.data) != span.stop - span.start:  # the reader says what is wrong with it
+            return
         head = encode_head(Kept(self._store_name, key, span, size, blob.validator), blob.data)
         needed = len(head) + len(blob.data)
         if needed > self.limit_nbytes:
             return
         folder = self._folder_of(key)
         version = hashlib.sha256(text.encode()).hexdigest()[:16]
-        name = f"{span.start}_{span.stop}_{_NO_SIZE if size is None else size}_{version}"
+        name = f"{span.start}_{span.stop}_{NO_SIZE if size is None else size}_{version}"
         try:
             self._make_root()
             with locked(f"{self._root}/lock") as lock:
@@ -177,6 +195,7 @@ class FolderRanges(KeptRanges):
         folder = self._folder_of(key)
         self._listings.pop(folder, None)
         with suppress(OSError):
+            _check_folder(folder)
             # Still counted as used, until the next look at all files: the bound holds.
             for name in os.listdir(folder):  # noqa: PTH208 -- speed
                 _unlink(f"{folder}/{name}")
@@ -198,18 +217,19 @@ class FolderRanges(KeptRanges):
         digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
         return f"{self._root}/{digest[:2]}/{digest[2:42]}"
 
-    def _list(self, folder: str) -> _Listing:
+    def _list(self, folder: str) -> Listing:
         """What is kept of an object. It may be a moment old, which costs a read of the store."""
         try:
-            changed = os.stat(folder).st_mtime_ns  # noqa: PTH116 -- speed
+            changed = os.lstat(folder).st_mtime_ns
             listing = self._listings.get(folder)
             if listing is None or listing.changed != changed:
-                listing = _parse_names(changed, os.listdir(folder))  # noqa: PTH208 -- speed
+                _check_folder(folder)
+                listing = parse_names(changed, os.listdir(folder))  # noqa: PTH208 -- speed
                 if len(self._listings) >= _MOST_LISTINGS:
                     self._listings = {}
                 self._listings[folder] = listing
         except OSError:
-            return _NOTHING
+            return NOTHING
         return listing
 
     def _make_way(self, folder: str, span: Span, name: str) -> int | None:
@@ -219,9 +239,10 @@ class FolderRanges(KeptRanges):
             The bytes that were freed; None where the range is there already.
         """
         os.makedirs(folder, mode=0o700, exist_ok=True)  # noqa: PTH103 -- speed
-        names = os.listdir(folder)  # noqa: PTH208 -- speed
-        others = [other for other in names if not _is_of_one_object(other, name)]
-        listing = _parse_names(0, [other for other in names if other not in others])
+        _check_folder(folder)
+        names = list(filter(NAME.fullmatch, os.listdir(folder)))  # noqa: PTH208 -- speed
+        others = [other for other in names if not is_of_one_object(other, name)]
+        listing = parse_names(0, [other for other in names if other not in others])
         if find_cover(listing.spans, span):
             return None
         others += [listing.names[place] for place in find_inside(listing.spans, span)]
@@ -236,7 +257,8 @@ class FolderRanges(KeptRanges):
         lock.add(needed)
         partial = f"{self._root}/partial"
         try:
-            descriptor = os.open(partial, _WRITE | os.O_TRUNC, 0o600)
+            _unlink(partial)  # of a process that was killed; or anything else, which stays as it is
+            descriptor = os.open(partial, _WRITE, 0o600)
             try:
                 for part in (memoryview(head), data):
                     _write_all(descriptor, part)
@@ -290,65 +312,36 @@ class FolderRanges(KeptRanges):
             log.warning("cache: %s (%s); going on without", what, advise(error))
 
 
-class _Listing(NamedTuple):
-    """The ranges of an object, by the names of their files."""
+def _check_folder(folder: str) -> None:
+    """Raise an OSError where the folder of an object, or the one that it is in, is a link.
 
-    changed: int
-    """When the folder changed, in nanoseconds."""
-    size: int | None
-    spans: list[Span]
-    """Sorted."""
-    names: list[str]
-
-
-_NOTHING = _Listing(0, None, [], [])
-
-
-def _parse_names(changed: int, names: list[str]) -> _Listing:
-    """What file names say; nothing where they are of several versions of the object."""
-    found: list[tuple[Span, str]] = []
-    sizes: set[str] = set()
-    versions: set[str] = set()
-    for name in names:
-        try:
-            start, stop, size, version = name.split("_")
-            found.append((Span(int(start), int(stop)), name))
-        except ValueError:
-            continue  # not ours
-        sizes.add(size)
-        versions.add(version)
-    sizes.discard(_NO_SIZE)
-    if len(versions) != 1 or len(sizes) > 1:
-        return _Listing(changed, None, [], [])
-    found.sort()
-    return _Listing(
-        changed,
-        int(sizes.pop()) if sizes else None,
-        [span for span, _ in found],
-        [name for _, name in found],
-    )
-
-
-def _is_of_one_object(one: str, other: str) -> bool:
-    """Whether two ranges, by their names, may be of the same version of the object."""
-    *_, size, version = one.split("_")
-    *_, other_size, other_version = other.split("_")
-    return version == other_version and (size == other_size or _NO_SIZE in {size, other_size})
+    Nothing below it is ours then, to be read or removed.
+    """
+    for path in (os.path.dirname(folder), folder):  # noqa: PTH120 -- speed
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, "not a folder, or a link to one", path)
 
 
 def _entries(folder: str) -> list[str]:
-    """The paths of what is in a folder; none where it is no folder."""
+    """The paths of what is in a folder; none where it is no folder, but a link to one."""
     try:
+        if not stat.S_ISDIR(os.lstat(folder).st_mode):
+            return []
         return [f"{folder}/{name}" for name in os.listdir(folder)]  # noqa: PTH208 -- speed
     except OSError:
         return []
 
 
-def _read(path: str, expected: tuple[str, str, Span], wanted: Span) -> tuple[memoryview, Hashable]:
+def _read(
+    path: str, expected: tuple[str, str, Span, int | None], wanted: Span
+) -> tuple[memoryview, Hashable]:
     """Read from a range's file, and say that it was used just now."""
     descriptor = os.open(path, _READ)
     try:
-        found = read_range(descriptor, os.fstat(descriptor).st_size, expected, wanted)
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise DamagedFileError("it is no regular file")
+        found = read_range(descriptor, status.st_size, expected, wanted)
         now = time.time_ns()
         os.utime(descriptor, ns=(now, now))
     finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import struct
 import threading
 import time
@@ -65,6 +66,9 @@ def locked(path: str) -> Iterator[Lock]:
     with _threads.setdefault(os.getpid(), threading.Lock()):
         descriptor = os.open(path, _OPEN, 0o600)
         try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+                raise OSError(errno.EINVAL, "no file, or one with another name", path)
             give_up = time.monotonic() + LOCK_SECONDS
             while True:
                 try:

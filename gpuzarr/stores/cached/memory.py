@@ -68,6 +68,8 @@ class MemoryRanges(KeptRanges):
         span = span_of(offset, nbytes, size)
         if span is None or not blob.data or len(blob.data) + OVERHEAD_NBYTES > self.limit_nbytes:
             return
+        if len(blob.data) != span.stop - span.start:  # the reader says what is wrong with it
+            return
         data = bytes(blob.data)  # the memory is the caller's, who may use it again
         state = self._current()
         with state.lock:

@@ -16,6 +16,7 @@ import base64
 import binascii
 import json
 from bisect import bisect_left
+from collections import ChainMap
 from collections.abc import Mapping
 from itertools import product
 from math import prod
@@ -25,6 +26,7 @@ from gpuzarr.errors import MetadataError, StoreError, UnsupportedError
 from gpuzarr.metadata.document import shorten
 from gpuzarr.stores.references.templates import (
     LARGEST,
+    Steps,
     Template,
     TemplateError,
     Templates,
@@ -38,6 +40,12 @@ DOCUMENT_NBYTES = 1 << 29
 """The longest JSON document that is read: larger sets of references belong into Parquet."""
 MOST_GENERATED = 1 << 18
 """References that the "gen" entries of a document may make, in sum."""
+MOST_GENERATED_LENGTH = 1 << 24
+"""Characters that their keys may have, in sum."""
+MOST_GENERATING_STEPS = 1 << 20
+"""Steps that their keys may take to render, in sum."""
+MOST_DIMENSIONS = 64
+"""Of a "gen" entry: as many as an array may have."""
 MOST_EXPANDED = 1 << 14
 """Texts that are remembered with their templates replaced; beyond that all are forgotten."""
 
@@ -167,6 +175,8 @@ class Generator:
         dimensions = entry.get("dimensions")
         if not isinstance(dimensions, dict) or not dimensions:
             raise _wrong(f"{where}.dimensions", dimensions, "an object with members")
+        if len(dimensions) > MOST_DIMENSIONS:
+            raise TemplateError(f"{where} has more than {MOST_DIMENSIONS} dimensions")
         self._names = tuple(dimensions)
         self._sizes = tuple(
             _dimension(value, f"{where}.dimensions.{name}") for name, value in dimensions.items()
@@ -181,9 +191,9 @@ class Generator:
         """The values of the dimensions, for each reference."""
         return product(*self._sizes) if self.count else iter(())
 
-    def key(self, values: tuple[int, ...], templates: Templates) -> str:
+    def key(self, values: tuple[int, ...], templates: Templates, steps: Steps) -> str:
         """The key of one reference."""
-        return self._render(self._key, values, templates)
+        return self._render(self._key, values, templates, steps)
 
     def pointer(self, values: tuple[int, ...], templates: Templates) -> Pointer:
         """Where one reference points to."""
@@ -193,9 +203,15 @@ class Generator:
         offset, length = (_digits(self._render(each, values, templates)) for each in self._range)
         return Pointer(url, offset, length)
 
-    def _render(self, template: Template, values: tuple[int, ...], templates: Templates) -> str:
-        names = dict(zip(self._names, values, strict=True))
-        return template.render({**templates.values, **names}, templates.functions)
+    def _render(
+        self,
+        template: Template,
+        values: tuple[int, ...],
+        templates: Templates,
+        steps: Steps | None = None,
+    ) -> str:
+        names: dict[str, int | str] = dict(zip(self._names, values, strict=True))
+        return template.render(ChainMap(names, templates.values), templates.functions, steps)
 
 
 def parse_document(
@@ -278,17 +294,25 @@ def _generate(
     entries: Sequence[object], templates: Templates
 ) -> dict[str, tuple[Generator, tuple[int, ...]]]:
     generated: dict[str, tuple[Generator, tuple[int, ...]]] = {}
-    count = 0
+    count = length = 0
+    steps = Steps(MOST_GENERATING_STEPS)
     for number, entry in enumerate(entries):
         generator = Generator(entry, f"gen[{number}]")
         count += generator.count
         if count > MOST_GENERATED:
             raise UnsupportedError(
-                f"the reference document generates {count} references or more; at most"
-                f" {MOST_GENERATED} are made: write them out, or as Parquet"
+                f"the reference document generates too many references; at most {MOST_GENERATED}"
+                " are made: write them out, or as Parquet"
             )
         for values in generator.values():
-            generated[generator.key(values, templates)] = (generator, values)
+            key = generator.key(values, templates, steps)
+            length += len(key)
+            if length > MOST_GENERATED_LENGTH:
+                raise UnsupportedError(
+                    "the keys of the generated references are too long; at most"
+                    f" {MOST_GENERATED_LENGTH} characters are made in sum"
+                )
+            generated[key] = (generator, values)
     return generated
 
 

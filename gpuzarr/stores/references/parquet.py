@@ -33,6 +33,7 @@ from gpuzarr.stores.references.document import (
     interpret,
     parse_json,
 )
+from gpuzarr.stores.references.pages import check_sizes
 from gpuzarr.stores.store import WHOLE, at_most, check_key
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
 FILE_NBYTES = 1 << 28
 """The largest Parquet file that is read."""
-MOST_RECORDS = 1 << 22
+MOST_RECORDS = 1 << 21
 """The most rows that a Parquet file may have."""
 MOST_KEPT = 128
 """Files that are kept in memory at a time..."""
@@ -55,7 +56,7 @@ MOST_DIGITS = 19
 """Of a number in a chunk's key."""
 
 METADATA = ".zmetadata"
-_COLUMNS = ("path", "offset", "size", "raw")
+_COLUMNS = frozenset({"path", "offset", "size", "raw"})
 _DOCUMENTS = frozenset({".zarray", ".zgroup", ".zattrs"})
 _FILE = re.compile(r"refs\.(0|[1-9][0-9]{0,17})\.parq", re.ASCII)
 
@@ -344,6 +345,7 @@ def _parse_records(data: memoryview) -> Records:
 
     parquet = _import_pyarrow()
     try:
+        check_sizes(data)
         metadata = parquet.read_metadata(pa.BufferReader(data))
         rows, schema = metadata.num_rows, metadata.schema
         if not 0 <= rows <= MOST_RECORDS:

@@ -30,6 +30,9 @@ SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 MOST_REMEMBERED = 1 << 14
 """URLs whose targets are remembered; beyond that all are forgotten and looked at again."""
 
+LONGEST_URL = 1 << 12
+"""Characters of a URL or path; no system has longer paths."""
+
 _CHAINED = re.compile(r"[A-Za-z0-9+.-]+::")
 _LOCAL = frozenset({"file", "local"})
 _QUOTED = frozenset({"http", "https"})
@@ -127,6 +130,11 @@ class Targets:
         """An absolute path for a local file, else a URL with a scheme."""
         if not url or "\0" in url:
             raise StoreError("the reference names no file")
+        if len(url) > LONGEST_URL:
+            raise StoreError(
+                f"the reference's URL {_short(url)} has {len(url)} characters; at most"
+                f" {LONGEST_URL} are read"
+            )
         if _CHAINED.match(url):
             raise UnsupportedError(f"{_short(url)}: chained URLs are not read")
         protocol, remote = self.options.protocol, SCHEME.match(self.base) is not None

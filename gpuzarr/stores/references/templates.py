@@ -8,7 +8,7 @@ gpuzarr. What reference files hold is far less, and only that is understood betw
     {{(i + 1) * 1000}}     integers, + - * // % and parentheses
 
 A template's own annotations see the names that it is called with and nothing else, so nothing
-calls itself, and lengths are bounded: what is written here costs no more than it says.
+calls itself; lengths and steps are bounded: what is written here costs no more than it says.
 
 Source: kerchunk's "References specification", version 1.
 """
@@ -18,7 +18,7 @@ from __future__ import annotations
 import ast
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,12 +29,34 @@ EXPRESSION_LENGTH = 256
 """The longest text between braces."""
 LARGEST = 2**63 - 1
 """No integer may become larger, nor smaller than its negative."""
+MOST_STEPS = 1 << 14
+"""Names, numbers, operations and calls that one text may take to render."""
 
 _ANNOTATION = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 
 
 class TemplateError(ValueError):
     """A text that cannot be rendered; the message says why."""
+
+
+class Steps:
+    """How many steps rendering may still take, of one text or of many."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, most: int = MOST_STEPS) -> None:
+        """Allow so many."""
+        self.left = most
+
+    def take(self) -> None:
+        """Take one.
+
+        Raises:
+            TemplateError: none is left.
+        """
+        self.left -= 1
+        if self.left < 0:
+            raise TemplateError("the templates take too many steps to render")
 
 
 class Template:
@@ -65,21 +87,27 @@ class Template:
         return len(self._parts) == 1
 
     def render(
-        self, values: Mapping[str, int | str], functions: Mapping[str, Template] | None = None
+        self,
+        values: Mapping[str, int | str],
+        functions: Mapping[str, Template] | None = None,
+        steps: Steps | None = None,
     ) -> str:
         """The text with its annotations replaced.
 
         Args:
             values: what names stand for.
             functions: templates that are called.
+            steps: those that may be taken; None: `MOST_STEPS`.
 
         Raises:
-            TemplateError: a name that is not known, an integer or a text that becomes too large.
+            TemplateError: a name that is not known, an integer or a text that becomes too large,
+                too many steps.
         """
+        scope = _Scope(values, functions or {}, steps or Steps())
         done: list[str] = []
         length = 0
         for part in self._parts:
-            text = part if isinstance(part, str) else str(_evaluate(part, values, functions or {}))
+            text = part if isinstance(part, str) else str(_evaluate(part, scope))
             length += len(text)
             if length > TEXT_LENGTH:
                 raise TemplateError(
@@ -144,10 +172,17 @@ def _parse(expression: str) -> ast.expr:
         raise TemplateError(f"{{{{{_short(expression)}}}}} is not understood") from error
 
 
-def _evaluate(
-    node: ast.expr, values: Mapping[str, int | str], functions: Mapping[str, Template]
-) -> int | str:
+class _Scope(NamedTuple):
+    """What an expression sees."""
+
+    values: Mapping[str, int | str]
+    functions: Mapping[str, Template]
+    steps: Steps
+
+
+def _evaluate(node: ast.expr, scope: _Scope) -> int | str:
     """The value of an expression; its depth is bounded by its length."""
+    scope.steps.take()
     match node:
         case ast.Constant(value=bool()):
             pass
@@ -155,32 +190,28 @@ def _evaluate(
             return _bounded(number)
         case ast.Constant(value=str(text)):
             return text
-        case ast.Name(id=name) if name in values:
-            return values[name]
-        case ast.Name(id=name) if name in functions:
+        case ast.Name(id=name) if name in scope.values:
+            return scope.values[name]
+        case ast.Name(id=name) if name in scope.functions:
             raise TemplateError(f"template {name!r} needs values: {{{{{name}(...)}}}}")
         case ast.Name(id=name):
             raise TemplateError(f"{_short(name)} is neither a template nor a dimension")
         case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return -_integer(operand, values, functions)
+            return -_integer(operand, scope)
         case ast.BinOp(left=left, op=operator, right=right):
-            return _compute(
-                operator, _integer(left, values, functions), _integer(right, values, functions)
-            )
+            return _compute(operator, _integer(left, scope), _integer(right, scope))
         case ast.Call(func=ast.Name(id=name), args=[], keywords=keywords) if (
-            name in functions and all(keyword.arg for keyword in keywords)
+            name in scope.functions and all(keyword.arg for keyword in keywords)
         ):
-            given = {str(k.arg): _evaluate(k.value, values, functions) for k in keywords}
-            return functions[name].render(given)
+            given = {str(k.arg): _evaluate(k.value, scope) for k in keywords}
+            return scope.functions[name].render(given, steps=scope.steps)
         case _:
             pass
     raise TemplateError(f"{{{{{_short(ast.unparse(node))}}}}} is not understood")
 
 
-def _integer(
-    node: ast.expr, values: Mapping[str, int | str], functions: Mapping[str, Template]
-) -> int:
-    value = _evaluate(node, values, functions)
+def _integer(node: ast.expr, scope: _Scope) -> int:
+    value = _evaluate(node, scope)
     if isinstance(value, str):
         raise TemplateError(f"{_short(value)} is not an integer")
     return value

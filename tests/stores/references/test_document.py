@@ -175,6 +175,27 @@ def test_generated_references_are_bounded() -> None:
     ):
         with pytest.raises(UnsupportedError, match="at most 262144 are made"):
             parse_document(generate(*dimensions))
+    with pytest.raises(MetadataError, match="more than 64 dimensions"):
+        parse_document(generate({f"i{n}": {"stop": 1 << 20} for n in range(3000)}))
+
+
+def test_keys_of_generated_references_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each was, but not all of them: a few lines took gigabytes, or hours."""
+    monkeypatch.setattr(references_document, "MOST_GENERATING_STEPS", 1 << 14)
+    many = {"i": {"stop": 1 << 18}}
+    with pytest.raises(UnsupportedError, match="characters are made in sum"):
+        parse_document(generate(many, key="x" * 16_000 + "{{i}}"))
+    with pytest.raises(MetadataError, match="too many steps"):
+        parse_document(generate(many, key=("{{" + "i+" * 125 + "i}}") * 60))
+    calls = generate(many, key="{{f(c=i)}}" * 100)
+    with pytest.raises(MetadataError, match="too many steps"):
+        parse_document({**calls, "templates": {"f": "{{c}}{{c}}"}})
+
+
+def test_a_text_takes_few_steps() -> None:
+    templates = Templates({"f": "{{c}}" * 3000})
+    with pytest.raises(TemplateError, match="too many steps"):
+        templates.expand("{{f(c='')}}" * 1400)
 
 
 def test_generated_references_are_products() -> None:

@@ -254,6 +254,16 @@ def test_urls_that_name_nothing(
     assert "times" not in opened  # decided before anything is asked
 
 
+@pytest.mark.parametrize("url", ["x" * 5000, "a/" * 3000, "s3://bucket/" + "x" * (8 << 20)])
+def test_urls_that_are_far_too_long(url: str) -> None:
+    """They were named in full, and remembered."""
+    store = ReferenceStore.from_document({"k": [url], "part": [url, 0, 4]})
+    for key in ("k", "part"):
+        with pytest.raises(StoreError, match="characters; at most 4096 are read") as caught:
+            store.read(key)
+        assert len(str(caught.value)) < 1000
+
+
 def test_a_scheme_that_nobody_opens() -> None:
     with pytest.raises(UnsupportedError, match="nobody"):
         ReferenceStore.from_document(document("nobody://knows/this")).read("k")
