@@ -94,6 +94,8 @@ def table(results: Results) -> str:
     run = (
         f"{inputs} inputs, {on_cuda} of them by the CUDA engine too, at commit {results['commit']}"
     )
+    for name, at in results.get("again", {}).items():
+        run += f", *{name}* once more at {at}"
     lines = [
         f"{run}: {findings} findings.",
         "",
@@ -116,6 +118,24 @@ def with_table(text: str, results: Results) -> str:
     if not end:
         raise ValueError("the README has no place for the table")
     return f"{before}{begin}{table(results)}\n{end}{after}"
+
+
+def saved() -> Results:
+    """What the last long run found."""
+    found: Results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    return found
+
+
+def again(kept: Results, results: Results, name: str) -> Results:
+    """A run, with what another found since of one kind of input in the place of its own."""
+    kinds = {**kept["kinds"], name: results["kinds"][name]}
+    return {
+        **kept,
+        "inputs": sum(row["inputs"] for row in kinds.values()),
+        "findings": sum(row["findings"] for row in kinds.values()),
+        "kinds": kinds,
+        "again": {**kept.get("again", {}), name: results["commit"]},
+    }
 
 
 def save(results: Results) -> None:

@@ -252,9 +252,31 @@ def test_memory_that_grows_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_the_readme_is_that_of_the_results() -> None:
     text = record.README.read_text(encoding="utf-8")
-    results = json.loads(record.RESULTS.read_text(encoding="utf-8"))
+    results = record.saved()
     assert record.with_table(text, results) == text
     assert set(results["kinds"]) == set(KINDS)
+    assert results["inputs"] >= 1_000_000
+    assert results["findings"] == 0
+
+
+def test_a_kind_once_more_takes_the_place_of_its_row() -> None:
+    def run(inputs: int, findings: int, commit: str) -> record.Results:
+        rows = {name: dict.fromkeys(("inputs", "refused", "right", "untold"), 0) for name in KINDS}
+        rows = {name: {**row, "findings": 0} for name, row in rows.items()}
+        rows["truncated"] |= {"inputs": inputs, "refused": inputs, "findings": findings}
+        rows["pickles"] |= {"inputs": 7, "refused": 7}
+        total = inputs + 7
+        head = {"commit": commit, "inputs": total, "on_cuda": 3, "findings": findings}
+        return {**head, "kinds": rows}
+
+    found = record.again(run(20, 4, "one"), run(30, 0, "two"), "truncated")
+    assert (found["inputs"], found["findings"]) == (37, 0)
+    assert found["kinds"]["pickles"]["inputs"] == 7
+    said = record.table(found)
+    assert (
+        "37 inputs, 3 of them by the CUDA engine too, at commit one, *truncated* once more" in said
+    )
+    assert "at two: 0 findings" in said
 
 
 def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,15 +128,7 @@ class Targets:
 
     def _whole(self, url: str) -> str:
         """An absolute path for a local file, else a URL with a scheme."""
-        if not url or "\0" in url:
-            raise StoreError("the reference names no file")
-        if len(url) > LONGEST_URL:
-            raise StoreError(
-                f"the reference's URL {_short(url)} has {len(url)} characters; at most"
-                f" {LONGEST_URL} are read"
-            )
-        if _CHAINED.match(url):
-            raise UnsupportedError(f"{_short(url)}: chained URLs are not read")
+        _check_name(url)
         protocol, remote = self.options.protocol, SCHEME.match(self.base) is not None
         if SCHEME.match(url) is None:
             if protocol is not None and protocol not in _LOCAL:
@@ -260,6 +252,26 @@ def open_url(url: str, storage_options: Mapping[str, Any]) -> Store:
     if inside:
         raise UnsupportedError(f"{_short(url)} is no folder")
     return store
+
+
+def _check_name(url: str) -> None:
+    """Refuse what names no file, wherever it may be.
+
+    Raises:
+        StoreError: it names none.
+        UnsupportedError: only fsspec knows what it names.
+    """
+    if not url or "\0" in url:
+        raise StoreError("the reference names no file")
+    if len(url) > LONGEST_URL:
+        raise StoreError(
+            f"the reference's URL {_short(url)} has {len(url)} characters; at most"
+            f" {LONGEST_URL} are read"
+        )
+    if url.endswith("/"):
+        raise StoreError(f"the reference names a folder: {_short(url)}")
+    if _CHAINED.match(url):
+        raise UnsupportedError(f"{_short(url)}: chained URLs are not read")
 
 
 def _split_url(url: str) -> tuple[str, str]:

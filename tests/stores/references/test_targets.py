@@ -236,6 +236,8 @@ def test_a_missing_object_is_damage(opened: dict[str, Any]) -> None:
         ("", StoreError),
         ("a\0b", StoreError),
         ("half of a pair \ud800", StoreError),
+        ("kept.bin/", StoreError),
+        ("https://host/folder/", StoreError),
         ("a/" * 5000, StoreError),
         ("s3://bucket/../x", StoreError),
         ("s3://bucket/a//x", StoreError),
@@ -246,8 +248,14 @@ def test_a_missing_object_is_damage(opened: dict[str, Any]) -> None:
     ],
 )
 def test_urls_that_name_nothing(
-    url: str, error: type[GpuzarrError], opened: dict[str, Any]
+    url: str,
+    error: type[GpuzarrError],
+    opened: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("kept.bin").write_bytes(b"what nobody asked for")
     opened |= {"s3://bucket": MappingStore({}), "https://host": MappingStore({})}
     with pytest.raises(error):
         ReferenceStore.from_document(document(url)).read("k")
