@@ -329,7 +329,7 @@ def parse_json(data: bytes | bytearray | memoryview) -> dict[str, Any]:
             " write the references as Parquet"
         )
     try:
-        document = json.loads(bytes(view).decode("utf-8-sig"))
+        document = json.loads(str(view, "utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise MetadataError(f"the reference document is not JSON: {error}") from error
     if not isinstance(document, dict):

@@ -279,10 +279,11 @@ def _bytes_of(value: object, key: str) -> bytes:
 
 def _parse_grid(zarray: Mapping[str, Any]) -> tuple[int, ...]:
     """Chunks along each axis of an array."""
-    if zarray.get("dimension_separator") not in {None, "."}:
+    separator = zarray.get("dimension_separator")
+    if separator is not None and separator != ".":
         raise UnsupportedError(
             "references in Parquet are numbered for chunk keys with '.'; this array's have"
-            f" {shorten(zarray.get('dimension_separator'))}"
+            f" {shorten(separator)}"
         )
     shape = as_shape(member(zarray, "shape"), "shape")
     chunks = as_shape(member(zarray, "chunks"), "chunks")

@@ -329,6 +329,7 @@ def test_metadata_that_are_damaged(
         (zarray(chunks=[5]), MetadataError),
         (zarray(shape="x"), MetadataError),
         (zarray(dimension_separator="/"), UnsupportedError),
+        (zarray(dimension_separator=["."]), UnsupportedError),
         ("not an object", MetadataError),
     ],
 )
