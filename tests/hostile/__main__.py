@@ -126,7 +126,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.replay:
             these = [[each["kind"], each["number"]] for each in record.kept()]
         if these:
-            shares = [watch.Share(0, {"these": these}, Path(folder))]
+            parts = [these[n :: given.processes] for n in range(given.processes)]
+            shares = [
+                watch.Share(n, {"these": part}, Path(folder))
+                for n, part in enumerate(parts)
+                if part
+            ]
         whole = run(shares, len(these) or given.inputs)
         results = record.results(shares)
         say(record.table(results))

@@ -197,7 +197,7 @@ def read(self, index, name, number):
 
 worker.Worker.read = read
 worker.make_tools = lambda folder: worker.Tools((), folder)
-worker.run(Path(sys.argv[1]), Path(sys.argv[2]), worker.json.loads(sys.argv[3]))
+worker.run(Path(sys.argv[1]), Path(sys.argv[2]), worker.json.loads(Path(sys.argv[3]).read_text()))
 """
 
 

@@ -60,7 +60,9 @@ class Share:
             State.at(self.state_file, new=True).numbers.flush()
             self.findings_file.touch()
         State.at(self.state_file).numbers[:2] = (-1, 0)
-        arguments = [str(self.state_file), str(self.findings_file), json.dumps(self.job)]
+        job_file = self.state_file.with_name(f"job-{self.number}")
+        job_file.write_text(json.dumps(self.job), encoding="utf-8")
+        arguments = [str(self.state_file), str(self.findings_file), str(job_file)]
         with self.errors_file.open("wb") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.hostile.worker", *arguments],

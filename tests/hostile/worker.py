@@ -3,7 +3,7 @@
     python -m tests.hostile.worker STATE FINDINGS JOB
 
 STATE is a file of numbers that both processes see: which input is being read, since when, and what
-came of those before. FINDINGS gets a line of JSON for each finding. JOB is JSON:
+came of those before. FINDINGS gets a line of JSON for each finding. JOB is a file of JSON:
 {"start": 0, "stop": 1000, "step": 1} or {"these": [["truncated", 17], ...]}.
 """
 
@@ -209,4 +209,8 @@ def run(state: Path, findings: Path, job: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     with suppress(KeyboardInterrupt):
-        run(Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3]))
+        run(
+            Path(sys.argv[1]),
+            Path(sys.argv[2]),
+            json.loads(Path(sys.argv[3]).read_text(encoding="utf-8")),
+        )
