@@ -10,8 +10,7 @@ chunks is asked for, and the last few of them kept.
 
 pyarrow reads them, where it is installed (extra "references").
 
-Source: kerchunk's "References specification", section "Parquet references", and what kerchunk 0.2
-and fsspec write.
+Source: kerchunk's "References specification", "Parquet references", and what kerchunk 0.2 writes.
 """
 
 from __future__ import annotations

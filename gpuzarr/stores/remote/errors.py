@@ -67,6 +67,15 @@ def is_range_error(error: Exception) -> bool:
     return re.search(r"status code: 416|[Rr]ange", str(error)) is not None
 
 
+def is_missing(error: FileNotFoundError) -> bool:
+    """Whether an object is not there; obstore says so too where a server refuses the method (405).
+
+    What is not there reads as the fill value, so nothing else may be taken for it.
+    """
+    found = re.search(r"status code: (\d+)", str(error))
+    return found is None or found[1] == "404"
+
+
 def explain(
     error: Exception, store: str, key: str | None, *, verb: str = "read"
 ) -> StoreError | UnsupportedError:

@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gpuzarr.errors import StoreError, UnsupportedError
-from gpuzarr.stores.remote.errors import explain, is_range_error
+from gpuzarr.stores.remote.errors import explain, is_missing, is_range_error
 from gpuzarr.stores.remote.in_flight import CONCURRENCY, GAP_NBYTES, Arriving, InFlight
 from gpuzarr.stores.remote.options import open_url, public_name
 from gpuzarr.stores.store import WHOLE, Blob, Store, check_key, find_range
@@ -163,8 +163,10 @@ class ObjectStore(Store):
             options = None if wanted is None else {"range": wanted}
             found = await self._store.get_async(key, options=options)
             return await self._take(found, key, offset, nbytes, most)
-        except FileNotFoundError:
-            return None
+        except FileNotFoundError as error:
+            if is_missing(error):
+                return None
+            raise explain(error, self.name, key) from error
         except StoreError as error:
             raise error.at(store=self.name) from None
         except Exception as error:
@@ -241,8 +243,10 @@ class ObjectStore(Store):
     async def _head(self, key: str) -> tuple[int, Hashable] | None:
         try:
             meta = await self._store.head_async(key)
-        except FileNotFoundError:
-            return None
+        except FileNotFoundError as error:
+            if is_missing(error):
+                return None
+            raise explain(error, self.name, key) from error
         except Exception as error:
             raise explain(error, self.name, key) from error
         return meta["size"], _validator(meta)

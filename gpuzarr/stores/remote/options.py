@@ -60,6 +60,10 @@ _ELSEWHERE = {
 """Options of fsspec's packages, and what they are called here."""
 
 
+_SLASHES = re.compile(r"^([^?#]*[^?#/])/+(?=$|[?#])")
+"""At the end of a URL's path."""
+
+
 def open_url(url: str, options: Mapping[str, Any]) -> Any:
     """A store of obstore's for a URL.
 
@@ -89,6 +93,7 @@ def open_url(url: str, options: Mapping[str, Any]) -> Any:
             # Not by its host's name, as `from_url` would: no credentials, whatever server it is.
             settings.pop("credential_provider", None)
             url, header = _take_password(url)
+            url = _SLASHES.sub(r"\1", url)  # keys are put behind one
             if header:
                 client = settings["client_options"]
                 client["default_headers"] = {**client.get("default_headers", {}), **header}

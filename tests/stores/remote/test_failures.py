@@ -97,6 +97,8 @@ def test_what_does_not_pass_is_given_up(server: FileServer, fault: Fault, advice
         (401, "does not know these credentials"),
         (403, r"access was refused.*who may not list the bucket"),
         (400, "cannot read it"),
+        (405, "cannot read it"),  # obstore says of it that there is no such object
+        (410, "cannot read it"),
     ],
 )
 def test_what_cannot_pass_is_not_tried_again(server: FileServer, status: int, advice: str) -> None:

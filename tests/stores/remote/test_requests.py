@@ -166,6 +166,16 @@ def test_a_consolidated_hierarchy_opens_in_one_request(serve: Serve) -> None:
     assert asked(server) == [("zarr.json", None)]
 
 
+@pytest.mark.parametrize("end", ["", "/", "//"])
+def test_slashes_at_the_end_of_a_url_are_no_part_of_keys(serve: Serve, end: str) -> None:
+    server = serve({f"f/{key}": data for key, data in plain_store(VALUES, (80, 80)).items()})
+    np.testing.assert_array_equal(gpuzarr.open_array(f"{server.url}/f{end}")[...], VALUES)
+    assert {key for key, _ in asked(server)} == {
+        "f/zarr.json",
+        *(f"f/c/{i}/{j}" for i in (0, 1) for j in (0, 1)),
+    }
+
+
 def test_v2_opens_in_two_requests_where_it_is_consolidated(serve: Serve) -> None:
     server = serve(hierarchy(1000, zarr_format=2, consolidated=True))
     group = gpuzarr.open_group(server.url)
