@@ -59,8 +59,9 @@ def open(store: StoreLike, **arguments: Unpack[OpenArguments]) -> Array | Group:
             device: where results live: "cpu" (NumPy), "cuda" or "cuda:N" (CuPy), or "auto" (the
                 default) for CUDA where it can be used and its arrays can have the dtype, else CPU.
             decode: where chunks are decoded for a CUDA result: "auto" (the default) for as much on
-                the GPU as it can, "device" to insist on that, "host" to decode on the CPU (for data
-                that one does not trust); without meaning for results on the CPU.
+                the GPU as it can, where the CPU is not clearly faster by estimate, "device" to
+                insist on the GPU, "host" to decode on the CPU (for data that one does not trust);
+                without meaning for results on the CPU.
             io: how bytes reach a CUDA device: "kvikio" straight from local files where the program
                 allows it, "pinned" through pinned memory, "auto" (the default) by kvikio where
                 GPUDirect Storage works; as above.

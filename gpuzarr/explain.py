@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gpuzarr.engines.engine import ChoosesPlaces
 from gpuzarr.engines.recording import RecordingEngine
 from gpuzarr.errors import GpuzarrError, MemoryLimitError
 from gpuzarr.locate import object_keys
@@ -16,6 +17,7 @@ from gpuzarr.read import EngineShare, Part, read_share
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from gpuzarr.engines.engine import PlacesReport
     from gpuzarr.engines.recording import RecordingSession
     from gpuzarr.errors import ChunkFailure
     from gpuzarr.plan.selection import Selection
@@ -70,6 +72,8 @@ class Explanation:
     """How a chunk is decoded, in order."""
     notes: tuple[str, ...]
     """Why a faster way was not taken, why every value may be the fill value."""
+    places: PlacesReport | None = None
+    """Which side decodes, and how long either would take; None where there is no choice."""
 
     @property
     def decode_waste(self) -> float:
@@ -92,9 +96,24 @@ class Explanation:
             f"batches   {self.batches:,}, with {self.scratch_nbytes:,} bytes of scratch at most",
             f"engine    {self.engine}",
         ]
+        if self.places is not None:
+            lines.append(f"place     {_placed(self.places)}")
         return "\n".join([*lines, *(f"note      {note}" for note in self.notes)])
 
     __repr__ = __str__
+
+
+def _placed(places: PlacesReport) -> str:
+    """Which side decodes, in words."""
+    host, device = places.host_batches, places.device_batches
+    if host and device:
+        sides = f"{device:,} batches on the device, {host:,} on the host"
+    else:
+        sides = "on the host" if host else "on the device"
+    return (
+        f"{sides}: {places.device_ms:.2f} ms by the device, {places.host_ms:.2f} ms by the host,"
+        f" estimated; {places.why}"
+    )
 
 
 def explain_selection(source: ArraySource, selection: Selection) -> Explanation:
@@ -141,6 +160,11 @@ def explain_selection(source: ArraySource, selection: Selection) -> Explanation:
         engine=source.engine.name,
         steps=described.steps,
         notes=(),
+        places=(
+            source.engine.places(program, session.batches)
+            if isinstance(source.engine, ChoosesPlaces)
+            else None
+        ),
     )
     notes = (
         *_damage(session.failures),

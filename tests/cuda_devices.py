@@ -7,6 +7,7 @@ well where there is one. With GPUZARR_REQUIRE_GPU=1 the lack of one is a failure
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
@@ -15,7 +16,8 @@ import pytest
 
 import gpuzarr
 from gpuzarr.engines.choose import forget_engines
-from gpuzarr.engines.cuda import availability
+from gpuzarr.engines.cuda import availability, engine
+from gpuzarr.engines.cuda.tuning import DEFAULTS, CodecRates, Rates
 from tests.engines.cuda.fake_device import FakeDevice
 
 if TYPE_CHECKING:
@@ -24,16 +26,34 @@ if TYPE_CHECKING:
     from gpuzarr.engines.cuda.device import Device
 
 
+def rates_with(host: float, device: float) -> Rates:
+    """Rates at which only the decoded bytes count: so many a second on either side."""
+    codecs = {name: CodecRates(host, 1e15, device) for name in DEFAULTS.codecs}
+    return replace(DEFAULTS, codecs=codecs, batch_s=0.0, chunk_s=0.0)
+
+
+DEVICE_WINS = rates_with(host=1.0, device=1e15)
+HOST_WINS = rates_with(host=1e15, device=1.0)
+
+
 @contextmanager
-def installed(device: Device) -> Iterator[None]:
-    """The device is the one that `device="cuda"` means."""
+def with_rates(rates: Rates) -> Iterator[None]:
+    """Engines that are made in here take these rates for the machine's."""
     forget_engines()
+    with patch.object(engine, "rates_of", lambda _: rates):
+        yield
+    forget_engines()
+
+
+@contextmanager
+def installed(device: Device, rates: Rates = DEVICE_WINS) -> Iterator[None]:
+    """The device is the one that `device="cuda"` means, and by default the faster side."""
     with (
+        with_rates(rates),
         patch.object(availability, "missing", tuple),
         patch.object(availability, "open_device", lambda _: device),
     ):
         yield
-    forget_engines()
 
 
 @pytest.fixture
@@ -48,8 +68,8 @@ def fake() -> Iterator[FakeDevice]:
 def cuda(request: pytest.FixtureRequest) -> Iterator[Device]:
     """The fake device, then a real one."""
     if request.param == "real":
-        forget_engines()
-        yield availability.open_device(None)
+        with with_rates(DEVICE_WINS):
+            yield availability.open_device(None)
         return
     device = FakeDevice()
     with installed(device):

@@ -1,4 +1,4 @@
-"""The command line: `gpuzarr info|tree|explain|read|verify|doctor|demo`, one module a command.
+"""The command line: `gpuzarr info|tree|explain|read|verify|doctor|calibrate|demo`, a module each.
 
 A command is a module with `HELP`, `add_arguments(parser)` and `run(args, screen) -> exit status`;
 `command_line` parses, opens nothing, and turns errors into one line. Exit statuses: 0 all is well,

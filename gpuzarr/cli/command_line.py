@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from gpuzarr.cli.screen import Screen
 
-COMMANDS = ("info", "tree", "explain", "read", "verify", "bench", "doctor", "demo")
+COMMANDS = ("info", "tree", "explain", "read", "verify", "bench", "doctor", "calibrate", "demo")
 
 OK = 0
 FAILED = 2

@@ -72,6 +72,21 @@ class ProgramReport:
     """Why a faster way is not taken."""
 
 
+@dataclass(frozen=True, slots=True)
+class PlacesReport:
+    """Where an engine that can decode in two places would decode a read, for `explain`."""
+
+    host_batches: int
+    """Batches that the host decodes..."""
+    device_batches: int
+    """...and those that the device does."""
+    host_ms: float
+    """Milliseconds, estimated, if the host decoded all of them..."""
+    device_ms: float
+    """...and if the device did; one after the other, without reading."""
+    why: str
+
+
 class Session(Protocol):
     """One read in flight."""
 
@@ -168,6 +183,15 @@ class DecodesFew(Protocol):
 
     def few(self, program: DecodeProgram, shape: tuple[int, ...]) -> FewReader | None:
         """What reads a few chunks of this program and shape; None: use a session."""
+        ...
+
+
+@runtime_checkable
+class ChoosesPlaces(Protocol):
+    """Engines that decode on the host or on the device, whatever is faster."""
+
+    def places(self, program: DecodeProgram, batches: Sequence[Batch]) -> PlacesReport | None:
+        """Where these batches of a read would be decoded; None: there is nothing to choose."""
         ...
 
 

@@ -36,6 +36,8 @@ class BatchLimits:
     """Chunks that begin in different spans of so many bytes of an object are not joined."""
     least_nbytes: int = 1 << 16
     """Decoded bytes below which cutting for parallelism costs more than it gives."""
+    chunk_nbytes: int = 0
+    """What each chunk counts as on top of its bytes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,7 +81,8 @@ def make_batches(
         rows, key, offset, nbytes = rows[order], key[order], offset[order], nbytes[order]
     if several or len(rows) < len(chunks):
         chunks, pieces = chunks.take(rows), pieces.of_chunks(rows)
-    cut_before = _cut(chunks.decoded_nbytes + np.maximum(nbytes, 0), limits)
+    work = chunks.decoded_nbytes + np.maximum(nbytes, 0) + limits.chunk_nbytes
+    cut_before = _cut(work, limits)
     begins = cut_before | changes(offset // limits.request_nbytes)
     joined = coalesce(key, offset, nbytes, begins, limits.gap_nbytes)
     firsts = np.flatnonzero(cut_before)

@@ -181,6 +181,7 @@ class BatchBuilder:
         self, name: StreamFormat, table: StreamTable, image: NDArray[np.int64]
     ) -> None:
         """Decode all streams of one format, and check what came out."""
+        table = table.largest_first()
         work, count = self._chunks.work, len(table)
         source = self._staging + table.source
         target = image[table.chunk] + table.target

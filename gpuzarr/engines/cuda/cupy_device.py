@@ -141,6 +141,7 @@ class CupyDevice:
         self._lock = threading.Lock()
         with self.at_work("start"):
             cupy.cuda.runtime.free(0)  # makes the context, so that what is wrong with it shows here
+            self.product = str(cupy.cuda.runtime.getDeviceProperties(number)["name"], "utf-8")
             self.decompressor: Decompressor = Nvcomp()
             # Others wait for the default stream, and it for them.
             self.copy_stream: Stream = cupy.cuda.Stream(non_blocking=True)

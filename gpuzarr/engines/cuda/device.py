@@ -190,6 +190,8 @@ class Device(Protocol):
 
     name: str
     """As in `device=`: "cuda:0"."""
+    product: str
+    """What the GPU is sold as: "NVIDIA H100 80GB HBM3"."""
     decompressor: Decompressor
     copy_stream: Stream
     """A stream of the device's own, which waits for no other one, the default stream included: for

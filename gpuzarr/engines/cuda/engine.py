@@ -14,6 +14,7 @@ from copy import copy
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from gpuzarr.engines.cuda import kvikio_reader
+from gpuzarr.engines.cuda.calibration import rates_of
 from gpuzarr.engines.cuda.capability import (
     leading_checksums,
     reasons_against,
@@ -22,9 +23,11 @@ from gpuzarr.engines.cuda.capability import (
 )
 from gpuzarr.engines.cuda.device_program import DeviceProgram, cut_program
 from gpuzarr.engines.cuda.layout import device_nbytes_factor
+from gpuzarr.engines.cuda.placing import report_places
 from gpuzarr.engines.cuda.session import CudaSession
 from gpuzarr.engines.cuda.slabs import SlabPool
 from gpuzarr.engines.cuda.traced_device import TracedDevice
+from gpuzarr.engines.cuda.tuning import SHAPES
 from gpuzarr.engines.engine import ProgramReport
 from gpuzarr.engines.pool import cpu_count
 from gpuzarr.errors import UnsupportedError
@@ -38,8 +41,10 @@ if TYPE_CHECKING:
 
     from gpuzarr.engines.cuda.device import Device, Stream
     from gpuzarr.engines.cuda.staging import DecoderFor
-    from gpuzarr.engines.engine import DeviceArray, Output
+    from gpuzarr.engines.cuda.tuning import Rates
+    from gpuzarr.engines.engine import DeviceArray, Output, PlacesReport
     from gpuzarr.engines.trace import Trace
+    from gpuzarr.plan.batches import Batch
     from gpuzarr.program import DecodeProgram
 
 FREE_SHARE = 4
@@ -70,6 +75,7 @@ class CudaEngine:
         threads: int | None = None,
         memory_limit: int | None = None,
         pool: SlabPool | None = None,
+        rates: Rates | None = None,
     ) -> None:
         """Make an engine.
 
@@ -79,13 +85,15 @@ class CudaEngine:
             host_unsupported: why the host cannot decode a program.
             name: what `Array.engine` shows, "cuda" or "hybrid".
             decode: "device" for programs that the GPU can run alone, "host" to decode on the host,
-                "auto" for as much on the GPU as it can.
+                "auto" for as much on the GPU as it can, where the host is not clearly faster.
             io: how bytes reach the device; see `gpuzarr.open`.
             threads: threads that read and decode on the host; None: one for each CPU.
             memory_limit: bytes that a read may hold beyond its output, on the device and on the
                 host; None: a quarter of the device's free memory, 2 GiB at most, or one chunk where
                 that is more.
             pool: the device's slabs.
+            rates: how fast both sides are, for decode="auto"; None: what was measured here, or
+                defaults.
         """
         self.on_device = device
         self.device = device.name
@@ -95,6 +103,8 @@ class CudaEngine:
         self.decoder_for = decoder_for
         self._host_unsupported = host_unsupported
         self.threads = threads or cpu_count()
+        self.cores = min(self.threads, cpu_count())
+        """Threads that decode on the host at once."""
         self.memory_limit = memory_limit
         free = min(device.free_nbytes() // FREE_SHARE, MOST_NBYTES)
         self.device_limit = memory_limit if memory_limit is not None else max(free, 1)
@@ -102,6 +112,7 @@ class CudaEngine:
         self.ahead_limit = self.host_limit - self.host_limit // 4
         """Up to here bytes are read ahead; what is above is for tables, which come later."""
         self.pool = SlabPool(device) if pool is None else pool
+        self.rates = rates_of(device) if rates is None else rates
         self._met: dict[DecodeProgram, Counter[str]] = {}
         self._lock = threading.Lock()
 
@@ -129,11 +140,22 @@ class CudaEngine:
 
     def limits_for(self, program: DecodeProgram) -> BatchLimits:
         """Batches of which several fit into the memory limit."""
-        factor = max(1.0, device_nbytes_factor(program, self.cut(program).first))
+        cut = self.cut(program)
+        factor = max(1.0, device_nbytes_factor(program, cut.first))
         parts = max(STAGED_BATCHES, FLYING_BATCHES * (1 + factor))
-        nbytes = max(1, int(self.device_limit / parts))
+        step = cut.decompress
+        shape = SHAPES[None if step is None else step.format]
+        nbytes = max(1, min(int(self.device_limit / parts), shape.nbytes))
         # The device does better with few large batches than with as many as there are threads.
-        return BatchLimits(nbytes, 1, GAP_NBYTES, least_nbytes=nbytes)
+        return BatchLimits(
+            nbytes, 1, GAP_NBYTES, least_nbytes=nbytes, chunk_nbytes=shape.chunk_nbytes
+        )
+
+    def places(self, program: DecodeProgram, batches: Sequence[Batch]) -> PlacesReport | None:
+        """Where these batches of a read would be decoded; None: there is nothing to choose."""
+        if self.decode != "auto" or self.reads_directly(program):
+            return None
+        return report_places(self.cut(program), batches, self.rates, self.cores)
 
     def unsupported(self, program: DecodeProgram) -> tuple[str, ...]:
         """Every reason why the program cannot run as this engine is to run it."""

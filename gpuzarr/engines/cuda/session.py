@@ -22,6 +22,7 @@ from gpuzarr.engines.cuda.device_program import DeviceProgram
 from gpuzarr.engines.cuda.flight import Flight, layout_nbytes, table_nbytes
 from gpuzarr.engines.cuda.frames.blosc_on_device import Probe
 from gpuzarr.engines.cuda.kvikio_reader import PAGE, KvikioReading, local_paths
+from gpuzarr.engines.cuda.placing import Places
 from gpuzarr.engines.cuda.slabs import slab_nbytes
 from gpuzarr.engines.cuda.staged import DeviceChunks, ReadChunks, Stage, Staging
 from gpuzarr.engines.cuda.staging import (
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
     from gpuzarr.engines.cuda.device import Stream
     from gpuzarr.engines.cuda.engine import CudaEngine
+    from gpuzarr.engines.cuda.staging import DecoderFor
     from gpuzarr.engines.engine import DeviceArray, Output
     from gpuzarr.errors import ChunkFailure
     from gpuzarr.plan.batches import Batch
@@ -83,10 +85,13 @@ class DirectReading:
 class Reading:
     """The reads of a batch, which begin when there is room for them."""
 
-    def __init__(self, batch: Batch, store: Store, part: HostPart) -> None:
+    def __init__(
+        self, batch: Batch, store: Store, cut: DeviceProgram, decoder_for: DecoderFor
+    ) -> None:
         self.batch = batch
         self.store = store
-        self.part = part
+        self.cut = cut
+        self.part = part = HostPart(cut.program, cut.first, cut.checks_only, decoder_for)
         self.started: PinnedReading | None = None
         decoders = find_decoders(batch, part)
         self._room_nbytes = staged_nbytes(batch, store, part, decoders)
@@ -114,6 +119,7 @@ class CudaSession:
         self._engine = engine
         self._device = engine.on_device
         self._stream = stream
+        self._places = Places(engine.rates, engine.cores)
         self._failures: list[ChunkFailure] = []
         self._readings: deque[Reading | DirectReading] = deque()
         self._flights: deque[Flight] = deque()
@@ -138,8 +144,9 @@ class CudaSession:
         if direct is not None:
             return direct
         cut = self._engine.cut(program)
-        part = HostPart(program, cut.first, cut.checks_only, self._engine.decoder_for)
-        reading = Reading(batch, store, part)
+        if self._engine.decode == "auto":
+            cut = self._places.cut(cut, batch)
+        reading = Reading(batch, store, cut, self._engine.decoder_for)
         self._check_fits(reading)
         self._readings.append(reading)
         if self._host_nbytes + reading.nbytes <= self._engine.ahead_limit:
@@ -169,7 +176,6 @@ class CudaSession:
         if isinstance(staging, DirectReading):
             self._decode_directly(program, batch, staging)
             return
-        engine = self._engine
         staged, failures = self._begin(staging).wait()
         self._readings.remove(staging)
         self._host_nbytes += staged.slab.nbytes - staging.nbytes
@@ -178,7 +184,7 @@ class CudaSession:
         rows = np.flatnonzero(staged.state == READY)
         in_slab = Staging(staged.slab, staged.used)
         read = ReadChunks(batch, rows, staged.offset[rows], staged.nbytes[rows], in_slab)
-        chunks = self._stage(program).run(engine.cut(program), read, None)
+        chunks = self._stage(program).run(staging.cut, read, None)
         self._host_nbytes += chunks.host_nbytes - staged.slab.nbytes
         self._fly(chunks)
 

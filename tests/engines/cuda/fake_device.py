@@ -169,7 +169,7 @@ class FakeDevice:
     """See `gpuzarr.engines.cuda.device.Device`."""
 
     def __init__(self, name: str = "cuda:0", free: int = 1 << 30, seed: int | None = None) -> None:
-        self.name = name
+        self.name, self.product = name, "no GPU"
         self.decompressor: Decompressor = LateNvcomp(self)
         self.counts: Counter[str] = Counter()
         """How often each thing was asked for."""

@@ -244,6 +244,7 @@ def modules() -> Iterator[tuple[str, ModuleType]]:
         memcpyAsync=_copy,
         memsetAsync=_set,
         getDeviceCount=lambda: DEVICES,
+        getDeviceProperties=lambda number: {"name": f"pretended GPU {number}".encode()},
         memGetInfo=lambda: (FREE, FREE),
         free=lambda _: None,
         CUDARuntimeError=CUDARuntimeError,
