@@ -30,7 +30,7 @@ FILES = (
 )
 """Those about reading; a version of zarr-python may not have all of them."""
 
-UNIT = "test_codecs/test_sharding_unit.py"
+SHARDS = "test_codecs/test_sharding"
 
 LEFT_OUT = {
     "test_codecs/test_scale_offset.py::test_integer_decode_rejects_non_exact_division": (
@@ -44,22 +44,15 @@ LEFT_OUT = {
     ),
     **dict.fromkeys(
         (
-            "test_codecs/test_sharding.py::test_sharding_multiple_chunks_partial_shard_read",
-            "test_codecs/test_sharding.py::test_sharding_duplicate_read_indexes",
+            f"{SHARDS}.py::test_sharding_duplicate_read_indexes",
+            f"{SHARDS}.py::test_sharding_multiple_chunks_partial_shard_read",
+            f"{SHARDS}.py::test_sharding_partial_shard_read__chunk_load_fails",
+            f"{SHARDS}_unit.py::test_load_partial_shard_forwards_global_config_to_get_ranges",
+            f"{SHARDS}_unit.py::test_load_partial_shard_per_array_config_overrides_global",
+            f"{SHARDS}_unit.py::test_load_partial_shard_uses_config_defaults",
         ),
-        "counts reads of an index through a mock, which gives no validators, so that an index is"
-        " looked at anew; zarr-python counts its own reads",
-    ),
-    "test_codecs/test_sharding.py::test_sharding_partial_shard_read__chunk_load_fails": (
-        "lets `get_ranges` of a mock fail; gpuzarr asks `get`, which gives the data"
-    ),
-    **dict.fromkeys(
-        (
-            f"{UNIT}::test_load_partial_shard_forwards_global_config_to_get_ranges",
-            f"{UNIT}::test_load_partial_shard_per_array_config_overrides_global",
-            f"{UNIT}::test_load_partial_shard_uses_config_defaults",
-        ),
-        "wants `get_ranges` of a mock to be called, which gpuzarr does not use",
+        "want chunks of a shard to be asked for by `get_ranges` of a mock, and its index alone by"
+        " `get`; gpuzarr asks for both by `get`, once each",
     ),
 }
 """Tests, and why they cannot pass."""

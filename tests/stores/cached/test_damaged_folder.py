@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import random
 from typing import TYPE_CHECKING
 
 import google_crc32c
 import pytest
 
 from gpuzarr.stores.cached.store import CachedStore
-from gpuzarr.stores.store import WHOLE, Blob, Store
+from gpuzarr.stores.store import WHOLE, Blob
 from tests.stores.counting import CountingStore
+
+from .test_folder import KEY, VALUE, far, files, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,22 +21,7 @@ if TYPE_CHECKING:
 
     from gpuzarr.stores.store import Buffer
 
-VALUE = random.Random(0).randbytes(300_000)  # noqa: S311
-KEY = "a/c/0"
-
-
-@pytest.fixture
-def far() -> CountingStore:
-    return CountingStore({KEY: VALUE, "a/c/1": VALUE[::-1]})
-
-
-def read(store: Store, offset: int = 0, nbytes: int = WHOLE, key: str = KEY) -> bytes | None:
-    blob = store.read(key, offset, nbytes)
-    return None if blob is None else bytes(blob.data)
-
-
-def files(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.rglob("*_*")) if path.is_file()]
+__all__ = ["far"]  # a fixture
 
 
 @pytest.fixture
