@@ -106,6 +106,8 @@ class LoopbackServer:
         self._free_at = 0.0
         self._writers: set[asyncio.StreamWriter] = set()
         """Of all connections."""
+        self._serving: set[asyncio.Task[None]] = set()
+        """A task a connection."""
         self._started = threading.Event()
         self._loop = asyncio.new_event_loop()
         self.port = 0
@@ -144,23 +146,35 @@ class LoopbackServer:
 
     def _run(self) -> None:
         loop = self._loop
-        server = loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        server = loop.run_until_complete(asyncio.start_server(self._connected, "127.0.0.1", 0))
         self.port = server.sockets[0].getsockname()[1]
         self._started.set()
         loop.run_forever()
-        server.close()
-        tasks = asyncio.all_tasks(loop)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            loop.run_until_complete(asyncio.wait(tasks))
-        for writer in self._writers:
-            writer.transport.abort()
-        loop.run_until_complete(asyncio.sleep(0.01))  # transports close a little later
+        loop.run_until_complete(self._end(server))
         loop.close()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _end(self, server: asyncio.Server) -> None:
+        """End all connections, those as well that the loop has accepted and not yet made known."""
+        for listening in server.sockets:
+            self._loop.remove_reader(listening)
+        this = asyncio.current_task()
+        while asyncio.all_tasks() - self._serving - {this}:  # noqa: ASYNC110  the loop's own tasks
+            await asyncio.sleep(0)
+        server.close()
+        for task in self._serving:
+            task.cancel()
+        if self._serving:
+            await asyncio.wait(self._serving)
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.sleep(0.01)  # transports close a little later
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """At once as a connection stands: no task that never starts leaves it open."""
         self._writers.add(writer)
+        self._serving.add(self._loop.create_task(self._serve(reader, writer)))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while (head := await read_head(reader)) is not None:
                 first, headers = head
