@@ -47,10 +47,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs a GPU where there is none; skip slow tests unless all is asked for."""
+    """Leave out what cannot or shall not run here; what is long comes first."""
     if not (REQUIRE_GPU or DRIVER):
         config.hook.pytest_deselected(items=[item for item in items if _needs_gpu(item)])
         items[:] = [item for item in items if not _needs_gpu(item)]
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
     if FULL:
         return
     for item in items:

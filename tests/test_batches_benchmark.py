@@ -25,6 +25,7 @@ CASES = ["sharded-64", "blosc-64"]
 ROUNDS = 2
 
 
+@pytest.mark.long
 def test_every_reader_has_its_numbers(tmp_path: Path) -> None:
     pytest.importorskip("zarr", reason="it writes the arrays")
     target = tmp_path / "batches.json"

@@ -18,6 +18,7 @@ WORKLOADS = ["W4", "W8"]
 OPERATIONS = ["full", "crops_batch", "open_one"]
 
 
+@pytest.mark.long
 def test_every_reader_has_its_numbers(tmp_path: Path) -> None:
     pytest.importorskip("zarr", reason="it writes the arrays")
     readme, target = tmp_path / "CPU.md", tmp_path / "cpu.json"

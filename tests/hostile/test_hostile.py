@@ -49,6 +49,7 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Tools:
     return make_tools(tmp_path_factory.mktemp("hostile"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("share", range(SHARES))
 def test_inputs(share: int, tmp_path: Path) -> None:
     part = INPUTS // SHARES

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -20,15 +21,13 @@ import gpuzarr
 
 pytest.importorskip("pytest_asyncio")
 
-FILES = (
-    "test_array.py",
-    "test_codec_pipeline.py",
-    "test_codecs",
-    "test_indexing.py",
-    "test_unified_chunk_grid.py",
-    "test_v2.py",
+PARTS = (
+    ("test_array.py",),
+    ("test_codecs",),
+    ("test_indexing.py",),
+    ("test_codec_pipeline.py", "test_unified_chunk_grid.py", "test_v2.py"),
 )
-"""Those about reading; a version of zarr-python may not have all of them."""
+"""Those about reading; a version of zarr-python may not have all of the last."""
 
 SHARDS = "test_codecs/test_sharding"
 
@@ -103,34 +102,43 @@ def pytest_sessionfinish():
 
 
 @pytest.fixture
-def suite(request: pytest.FixtureRequest) -> Path:
-    """The source distribution, unpacked, with the pipeline made known to zarr-python."""
+def archive(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """The source distribution, which is downloaded once."""
     cache = request.config.cache
     assert cache is not None
-    name = f"zarr-{zarr.__version__}"
-    folder = cache.mkdir("zarr-suite")
-    archive = folder / f"{name}.tar.gz"
-    if not archive.exists():
+    found = cache.mkdir("zarr-suite") / f"zarr-{zarr.__version__}.tar.gz"
+    if not found.exists():
         if os.environ.get("GPUZARR_OFFLINE") == "1":
             pytest.skip("zarr-python's tests are not there, and GPUZARR_OFFLINE=1")
-        choices = ["--no-deps", "--no-binary", "zarr", "--dest", str(folder)]
+        choices = ["--no-deps", "--no-binary", "zarr", "--dest", str(tmp_path)]
         command = [sys.executable, "-m", "pip", "download", "--quiet", *choices]
         subprocess.run([*command, f"zarr=={zarr.__version__}"], check=True, timeout=120)
+        beside = found.with_name(f"{tmp_path.name}-{os.getpid()}")
+        shutil.copy(tmp_path / found.name, beside)
+        beside.replace(found)
+    return found
+
+
+@pytest.fixture
+def suite(archive: Path, tmp_path: Path) -> Path:
+    """The tests, unpacked, with the pipeline made known to zarr-python."""
     with tarfile.open(archive) as packed:
-        packed.extractall(folder, filter="data")
-    unpacked = folder / name
+        packed.extractall(tmp_path, filter="data")
+    unpacked = tmp_path / f"zarr-{zarr.__version__}"
     (unpacked / "pytest.ini").write_text(SETTINGS)
     (unpacked / "counting.py").write_text(COUNTING)
     about = unpacked / "door-1.dist-info"
-    about.mkdir(exist_ok=True)
+    about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: door\nVersion: 1\n")
     (about / "entry_points.txt").write_text(ENTRY_POINT)
     return unpacked
 
 
-def test_zarrs_own_tests_pass(suite: Path) -> None:
-    files = [f"tests/{file}" for file in FILES if (suite / "tests" / file).exists()]
-    assert len(files) >= 4
+@pytest.mark.long
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: part[0])
+def test_zarrs_own_tests_pass(part: tuple[str, ...], suite: Path) -> None:
+    files = [f"tests/{file}" for file in part if (suite / "tests" / file).exists()]
+    assert files
     without = [f"--deselect=tests/{name}" for name in LEFT_OUT]
     package = str(Path(gpuzarr.__file__).parents[1])
     done = subprocess.run(
@@ -148,4 +156,4 @@ def test_zarrs_own_tests_pass(suite: Path) -> None:
     )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
     counts = json.loads((suite / "counts.json").read_text())
-    assert counts["run"] > 100 * counts["refuse"]
+    assert counts.get("run", 0) > 20 * counts.get("refuse", 0)

@@ -18,6 +18,7 @@ ROUNDS, SIZE = 2, 2
 OPTIONS = ("--rounds", str(ROUNDS), "--batches", "5", "--sizes", str(SIZE), "--work", "sleeps")
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="it asks Linux for peaks of memory")
 def test_every_question_has_its_numbers(tmp_path: Path) -> None:
     pytest.importorskip("zarr", reason="it writes the arrays")

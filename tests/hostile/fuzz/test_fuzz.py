@@ -33,6 +33,7 @@ def test_seeds_are_sound(name: str) -> None:
     assert 4 * outcomes.count("right") >= len(outcomes), outcomes
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", TARGETS)
 def test_new_inputs(name: str) -> None:
     target = TARGETS[name]
