@@ -16,7 +16,7 @@ from gpuzarr.engines.cuda import kvikio_reader
 from gpuzarr.engines.cuda.device import Streams
 from gpuzarr.engines.cuda.frames.streams import EncodedChunks
 from gpuzarr.engines.cuda.frames.walk import walk_frames
-from gpuzarr.engines.cuda.kernels import COPY_TILE, THREADS
+from gpuzarr.engines.cuda.kernels import COPY_TILE, WARPS
 from gpuzarr.engines.pool import cpu_count
 from tests.gpu.nvcomp_batch import ENCODERS, Batch, smooth
 
@@ -221,7 +221,7 @@ class Alone:
         for form, table, _, streams, temp in self._calls:
             if temp is None:
                 columns = (streams.source, streams.nbytes, streams.target, streams.capacity)
-                blocks = -(-streams.count // THREADS)
+                blocks = -(-streams.count // WARPS)
                 arguments = (*columns, streams.actual, streams.status, streams.count)
                 device.launch("blosclz", blocks, arguments, stream)
             else:

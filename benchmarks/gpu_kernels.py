@@ -14,7 +14,7 @@ import numpy as np
 from gpu_bench import GB, KIB, MIB
 from gpu_ceilings import Alone, WrongDataError
 from gpu_ground import Ground
-from gpu_scatters import as_items, as_rows, converted, fill, transposed, whole
+from gpu_scatters import as_items, as_rows, converted, fill, planes, transposed, whole
 from gpu_streams import (
     bit_planes,
     blosc_index,
@@ -54,7 +54,9 @@ def cases() -> dict[str, Case]:
                 found[f"{kernel}, rows of {run:,} bytes, {where}"] = make(run, apart)
     for typesize in (2, 4, 8):
         found[f"scatter_items, byte planes of {typesize}"] = whole(typesize, typesize=typesize)
+        found[f"scatter_planes, byte planes of {typesize}"] = planes(typesize, typesize=typesize)
     found["scatter_items, 4 bytes swapped"] = whole(4, swap=4)
+    found["scatter_planes, 4 bytes swapped"] = planes(4, swap=4)
     found["scatter_items, 4 bytes transposed"] = transposed
     found["scatter_converted, u2 to f4"] = converted(None, None)
     found["scatter_converted, u2 to f4, scaled"] = converted(0.5, 3.0)

@@ -47,12 +47,12 @@ def as_rows(run: int, apart: bool) -> Case:  # noqa: FBT001
     """Runs of bytes, copied as such."""
 
     def make(ground: Ground) -> Launch:
-        _, source, target, how = runs(ground, run, apart)
+        data, source, target, how = runs(ground, run, apart)
         rows = ground.unit // (2 * run)
         slots = (run + 2 * (VECTOR - 1)) // VECTOR
         edges = first_blocks(ground.each(rows * slots), ROWS_TILE)
         first = pieces(ground, [(rows, source, target), (run, 1, 1)], edges)
-        arguments = (*first, *ground.columns(ground.sources))
+        arguments = (*first, *ground.columns(ground.sources, ground.each(len(data))))
         return Launch(
             "scatter_rows", int(edges[-1]), arguments, place=int(ground.targets[0]), **how
         )
@@ -105,6 +105,25 @@ def whole(item: int, *, swap: int = 0, typesize: int = 0) -> Case:
         moved = 2 * ground.unit * ground.count
         place = int(ground.targets[0])
         return Launch("scatter_items", blocks, arguments, moved, expected, place, constants)
+
+    return make
+
+
+def planes(item: int, *, swap: int = 0, typesize: int = 0) -> Case:
+    """The same, row by row."""
+
+    def make(ground: Ground) -> Launch:
+        data, count = ground.noise(), ground.unit // item
+        expected = data.reshape(item, count).T if typesize else data.reshape(count, item)[:, ::-1]
+        slots = (ground.unit + 2 * (VECTOR - 1)) // VECTOR
+        edges = first_blocks(ground.each(slots), ROWS_TILE)
+        first = pieces(ground, [(count, 1, item)], edges)
+        sizes = ground.each(ground.unit)
+        at = ground.columns(ground.sources, sizes, ground.each(typesize), sizes)
+        moved, place = 2 * ground.unit * ground.count, int(ground.targets[0])
+        arguments, constants = (*first, *at, item, swap), {"item": item, "swap": swap}
+        blocks = int(edges[-1])
+        return Launch("scatter_planes", blocks, arguments, moved, expected, place, constants)
 
     return make
 

@@ -19,6 +19,7 @@ from gpuzarr.engines.cuda.kernels import (
     STATUS,
     THREADS,
     TYPES,
+    WARPS,
 )
 from gpuzarr.engines.cuda.pieces import first_blocks
 from gpuzarr.engines.cuda.transfer import float_bits
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gpu_ground import Case, Ground, Values
-
-WARPS = THREADS // 32
 
 
 # ---------------------------------------------------------------- bytes, planes, sums, elements

@@ -5,9 +5,6 @@
 // Moves: an encoded element read and a decoded one written for each decoded element out.
 #include "numbers.cuh"
 
-#define WARP 32
-#define WARPS (THREADS / WARP)
-
 // Integers: a thread block a chunk, a tile of THREADS elements at a time, with the sum so far carried
 // from tile to tile. Sums wrap in 64 bits and are cut to the decoded type, which is the same as
 // wrapping in it. Launch: THREADS threads, n blocks.

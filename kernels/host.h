@@ -2,15 +2,21 @@
 //
 // Threads of a block are a plain loop where the kernel has no barriers (EXPORT), and otherwise
 // (EXPORT_SYNC) fibers, which stop at barriers and warp exchanges until all others have come there. A
-// barrier that part of a block never reaches is an error here, not a hang. What is not modelled:
-// races between threads that do not wait for each other, alignment faults (UBSan finds them), speed.
+// barrier that part of a block never reaches is an error here, not a hang. Between two of them threads run
+// in an order that changes each time, and so do blocks: what relies on an order that a GPU does not keep
+// goes wrong here, too, soon if not at once. What is not modelled: threads that run at the same time,
+// alignment faults (UBSan finds them), speed.
 #pragma once
 
+#undef _FORTIFY_SOURCE  // it would forbid jumps to other stacks
+
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <cmath>
 #include <cstddef>
 #include <cstring>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -35,14 +41,35 @@ struct alignas(16) uint4 {
 
 namespace host {
 
-constexpr unsigned WARP = 32;
+constexpr unsigned LANES = 32;  // of a warp
 constexpr unsigned MOST_THREADS = 1024;
 constexpr size_t STACK_NBYTES = 64 << 10;
 
 enum State { RUNNING, AT_BARRIER, AT_WARP, DONE };
 
-struct Fiber {
+// Where a thread of the machine goes on: jumps take a tenth of the time of `swapcontext`, which asks the
+// system for the signal mask. AddressSanitizer would take jumps between stacks for an error.
+struct Place {
   ucontext_t context;
+#ifndef __SANITIZE_ADDRESS__
+  jmp_buf jump;
+#endif
+  bool started = false;
+};
+
+inline void leave_for(Place &from, Place &to) {
+#ifndef __SANITIZE_ADDRESS__
+  if (_setjmp(from.jump)) return;
+  from.started = true;
+  if (to.started) _longjmp(to.jump, 1);
+  setcontext(&to.context);
+#else
+  swapcontext(&from.context, &to.context);
+#endif
+}
+
+struct Fiber {
+  Place place;
   std::vector<char> stack;
   State state;
   unsigned mask;
@@ -51,8 +78,9 @@ struct Fiber {
 struct Machine {
   dim3 thread, block, block_size, grid_size;
   std::vector<Fiber> fibers;
-  ucontext_t main;
+  Place main;
   int current = -1;
+  unsigned long long chance = 1;  // makes the order
   const char *error = nullptr;
   void (*body)(void *) = nullptr;
   void *argument = nullptr;
@@ -70,23 +98,23 @@ inline void stop(State why, unsigned mask) {
   int me = m.current;
   m.fibers[me].state = why;
   m.fibers[me].mask = mask;
-  swapcontext(&m.fibers[me].context, &m.main);
+  leave_for(m.fibers[me].place, m.main);
 }
 
 inline void enter_fiber() {
   Machine &m = machine;
   m.body(m.argument);
   m.fibers[m.current].state = DONE;
-  swapcontext(&m.fibers[m.current].context, &m.main);
+  leave_for(m.fibers[m.current].place, m.main);
 }
 
 // Let the warps go on whose waiting threads are all that were named; whether there was one.
 inline bool release_warps(unsigned count) {
   Machine &m = machine;
   bool released = false;
-  for (unsigned first = 0; first < count; first += WARP) {
+  for (unsigned first = 0; first < count; first += LANES) {
     unsigned waiting = 0, absent = 0, named = 0;
-    for (unsigned lane = 0; lane < WARP && first + lane < count; lane++) {
+    for (unsigned lane = 0; lane < LANES && first + lane < count; lane++) {
       Fiber &fiber = m.fibers[first + lane];
       if (fiber.state == AT_WARP) {
         waiting |= 1u << lane;
@@ -96,12 +124,28 @@ inline bool release_warps(unsigned count) {
       }
     }
     if (!waiting || (named & absent)) continue;
-    for (unsigned lane = 0; lane < WARP && first + lane < count; lane++) {
+    for (unsigned lane = 0; lane < LANES && first + lane < count; lane++) {
       if (waiting >> lane & 1) m.fibers[first + lane].state = RUNNING;
     }
     released = true;
   }
   return released;
+}
+
+// An order of `count` threads or blocks, another one each time: the k-th is order(k).
+struct Order {
+  unsigned count, start, step;
+  unsigned operator()(unsigned k) const {
+    return (unsigned)((start + (unsigned long long)k * step) % count);
+  }
+};
+
+inline Order any_order(unsigned count) {
+  machine.chance = machine.chance * 6364136223846793005ull + 1442695040888963407ull;
+  unsigned bits = (unsigned)(machine.chance >> 33), step = count - 1;  // backwards
+  if (bits & 3) step = bits % count | 1;
+  if (std::gcd(step, count) != 1) step = bits & 4 ? 1 : count - 1;
+  return {count, bits / 8 % count, step};
 }
 
 inline bool run_block_as_fibers() {
@@ -111,21 +155,25 @@ inline bool run_block_as_fibers() {
   for (unsigned i = 0; i < count; i++) {
     Fiber &fiber = m.fibers[i];
     if (fiber.stack.empty()) fiber.stack.resize(STACK_NBYTES);
-    getcontext(&fiber.context);
-    fiber.context.uc_stack.ss_sp = fiber.stack.data();
-    fiber.context.uc_stack.ss_size = fiber.stack.size();
-    fiber.context.uc_link = nullptr;
-    makecontext(&fiber.context, enter_fiber, 0);
+    ucontext_t &context = fiber.place.context;
+    getcontext(&context);
+    context.uc_stack.ss_sp = fiber.stack.data();
+    context.uc_stack.ss_size = fiber.stack.size();
+    context.uc_link = nullptr;
+    makecontext(&context, enter_fiber, 0);
+    fiber.place.started = false;
     fiber.state = RUNNING;
   }
   for (;;) {
     bool ran = false;
-    for (unsigned i = 0; i < count; i++) {
+    Order order = any_order(count);
+    for (unsigned k = 0; k < count; k++) {
+      unsigned i = order(k);
       if (m.fibers[i].state != RUNNING) continue;
       ran = true;
       m.current = (int)i;
       m.thread = {i, 0, 0};
-      swapcontext(&m.main, &m.fibers[i].context);
+      leave_for(m.main, m.fibers[i].place);
       m.current = -1;
       if (m.error) return false;
     }
@@ -172,14 +220,17 @@ inline const char *launch(void (*kernel)(Parameters...), bool sync, unsigned blo
   m.block_size = {threads, 1, 1};
   m.error = nullptr;
   if (threads > MOST_THREADS) return "too many threads in a block";
-  for (unsigned b = 0; b < blocks; b++) {
-    m.block = {b, 0, 0};
+  if (!blocks) return nullptr;
+  Order order = any_order(blocks);
+  for (unsigned k = 0; k < blocks; k++) {
+    m.block = {order(k), 0, 0};
     if (sync) {
       if (!run_block_as_fibers()) return m.error;
       continue;
     }
+    Order turns = any_order(threads);
     for (unsigned t = 0; t < threads; t++) {
-      m.thread.x = t;
+      m.thread.x = turns(t);
       call(kernel, arguments, std::index_sequence_for<Parameters...>{});
     }
     if (m.error) return m.error;
@@ -192,18 +243,18 @@ constexpr int parameters(void (*)(Parameters...)) {
   return sizeof...(Parameters);
 }
 
-inline unsigned lane() { return machine.thread.x % WARP; }
+inline unsigned lane() { return machine.thread.x % LANES; }
 
 // Give a value to the warp, and take that of another lane (one's own where there is none).
 template <class T>
 inline T take_from(unsigned mask, T value, int lane_from) {
   Machine &m = machine;
-  unsigned me = m.thread.x, first = me - me % WARP;
+  unsigned me = m.thread.x, first = me - me % LANES;
   unsigned long long bits = 0;
   memcpy(&bits, &value, sizeof value);
   m.exchange[me] = bits;
   stop(AT_WARP, mask);
-  unsigned from = lane_from < 0 || lane_from >= (int)WARP ? me : first + (unsigned)lane_from;
+  unsigned from = lane_from < 0 || lane_from >= (int)LANES ? me : first + (unsigned)lane_from;
   T taken;
   memcpy(&taken, &m.exchange[from], sizeof taken);
   stop(AT_WARP, mask);
@@ -245,6 +296,28 @@ inline T atomicAdd(T *place, T value) {
   return old;
 }
 
+template <class T>
+inline T __ldg(const T *place) {
+  return *place;
+}
+template <class T>
+inline void __stcg(T *place, T value) {
+  *place = value;
+}
+inline unsigned __umulhi(unsigned a, unsigned b) {
+  return (unsigned)((unsigned long long)a * b >> 32);
+}
+inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned by) {
+  return (unsigned)(((unsigned long long)high << 32 | low) >> (by & 31));
+}
+inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {
+  unsigned long long bytes = (unsigned long long)high << 32 | low;
+  unsigned out = 0;
+  for (int i = 0; i < 4; i++) {
+    out |= (unsigned)(bytes >> 8 * (selector >> 4 * i & 7) & 0xff) << 8 * i;
+  }
+  return out;
+}
 inline int __clzll(long long x) { return x ? __builtin_clzll((unsigned long long)x) : 64; }
 inline double __dmul_rn(double a, double b) { return a * b; }
 inline double __dadd_rn(double a, double b) { return a + b; }

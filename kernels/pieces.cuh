@@ -9,6 +9,10 @@
 
 #include "common.cuh"
 
+#ifndef AXES_LOOP
+#define AXES_LOOP  // before the loop over axes; NOT_UNROLLED, where registers are few
+#endif
+
 struct Place {
   i64 chunk, element;
   u64 target;
@@ -26,6 +30,7 @@ __device__ __forceinline__ Place place_in(const i64 *row, i64 naxes, i64 lists,
                                           const i64 *list_source, const i64 *list_target,
                                           Index element) {
   Place place = {row[0], row[1], (u64)row[2]};
+  AXES_LOOP
   for (i64 a = naxes - 1; a >= 0; a--) {
     const i64 *axis = row + 3 + 3 * a;
     Index extent = (Index)axis[0];

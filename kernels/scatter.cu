@@ -8,12 +8,13 @@
 // the bytes of its components of `swap` bytes are reversed (0: none are). Outputs lie apart from all
 // these tables: so they are read through the cache for what does not change (__restrict__).
 //
-// Launch: THREADS threads, ceil(elements / SCATTER_TILE) blocks a piece; scatter_rows: see there.
+// Launch: THREADS threads, ceil(elements / SCATTER_TILE) blocks a piece.
 // Bounds of 4 blocks leave 64 registers a thread: the compiler's own choice is fewer, and spills.
 // Moves: item bytes read and item bytes written for each item bytes out; where an element is alone in
 // its sector (steps, transposes) a sector of 32 bytes each.
 #include "numbers.cuh"
 #include "pieces.cuh"
+#include "shuffled.cuh"
 
 #ifdef CONST_NAXES
 #define NAXES ((i64)CONST_NAXES)
@@ -69,29 +70,6 @@ __device__ __forceinline__ void copy_item(u8 *target, const u8 *source, i64 item
     u64 bits = load_word(source + origin_of(at, word, swap), word, swap > 1);
     store_word(target + at, bits, word, false);
   }
-}
-
-// A chunk whose bytes are shuffled, each block of it on its own: byte j of the block's element i lies
-// at j * count + i; bytes behind the block's last whole element stay in place.
-struct Shuffled {
-  const u8 *bytes;
-  i64 nbytes, typesize, block;
-  bool whole;  // elements are those of the shuffle, no block cuts one, and 32 bits count them
-};
-
-__device__ __forceinline__ Shuffled shuffled_chunk(const u8 *bytes, i64 nbytes, i64 typesize, i64 block,
-                                                   i64 pitch) {
-  bool whole = typesize == pitch && block >= pitch && block % pitch == 0;
-  return {bytes, nbytes, typesize, block, whole && nbytes < 1ll << 31 && block < 1ll << 31};
-}
-
-// The byte at a place of a chunk, counted as if it were not shuffled.
-__device__ __forceinline__ u8 shuffled_byte(const Shuffled &chunk, i64 byte) {
-  i64 begin = byte / chunk.block * chunk.block, inside = byte - begin;
-  i64 length = chunk.nbytes - begin < chunk.block ? chunk.nbytes - begin : chunk.block;
-  i64 count = length / chunk.typesize, element = inside / chunk.typesize;
-  if (element >= count) return chunk.bytes[byte];
-  return chunk.bytes[begin + (inside - element * chunk.typesize) * count + element];
 }
 
 // The word at byte `at` of an element of a shuffled chunk.
@@ -246,44 +224,3 @@ scatter_converted(const i64 *__restrict__ pieces, const i64 *__restrict__ first_
   (void)source_type, (void)result_type, (void)arithmetic, (void)has_scale, (void)has_offset;
 }
 EXPORT(scatter_converted)
-
-// Rows of bytes that stay as they are. Everything counts bytes here, and the last axis is a run: its
-// extent are bytes that lie together on both sides. A thread does a slot: up to VECTOR bytes that end
-// where the target is aligned, so that stores are wide; loads are, too, where the source is aligned
-// alike.
-// Launch: THREADS threads; a run of n bytes has (n + 2 * (VECTOR - 1)) / VECTOR slots, a block does
-// ROWS_TILE slots of one piece.
-extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_AT_ONCE)
-scatter_rows(const i64 *__restrict__ pieces, const i64 *__restrict__ first_block, i64 npieces,
-             i64 naxes, i64 lists, const i64 *__restrict__ list_source,
-             const i64 *__restrict__ list_target, const u64 *chunk_address) {
-  i64 piece = find_item(first_block, npieces, blockIdx.x);
-  const i64 *row = pieces + piece * (3 + 3 * NAXES);
-  i64 outer = NAXES - 1, run = row[3 + 3 * outer];
-  i64 rows = elements_of(row, outer), slots = (run + 2 * (VECTOR - 1)) / VECTOR;
-  i64 count = rows * slots;
-  i64 first = (blockIdx.x - first_block[piece]) * ROWS_TILE;
-  i64 end = first + ROWS_TILE < count ? first + ROWS_TILE : count;
-  const u8 *chunk = bytes_at(chunk_address[row[0]]);
-  for (i64 i = first + threadIdx.x; i < end; i += THREADS) {
-    i64 line = count < 1ll << 31 ? (i64)((u32)i / (u32)slots) : i / slots;
-    Place place = place_of(row, outer, LISTS, list_source, list_target, line, rows);
-    i64 head = (i64)(place.target & (VECTOR - 1));  // bytes before the target in its first vector
-    i64 begin = (i - line * slots) * VECTOR - head, stop = begin + VECTOR;
-    if (begin < 0) begin = 0;
-    if (stop > run) stop = run;
-    if (begin >= stop) continue;
-    u8 *target = writable_at(place.target) + begin;
-    const u8 *source = chunk + place.element + begin;
-    if (stop - begin == VECTOR && is_aligned(source, VECTOR)) {
-      *reinterpret_cast<uint4 *>(target) = *reinterpret_cast<const uint4 *>(source);
-    } else if (stop - begin == VECTOR && is_aligned(source, 4)) {
-      const u32 *words = reinterpret_cast<const u32 *>(source);
-      *reinterpret_cast<uint4 *>(target) = {words[0], words[1], words[2], words[3]};
-    } else {
-      for (i64 k = 0; k < stop - begin; k++) target[k] = source[k];
-    }
-  }
-  (void)naxes, (void)lists;
-}
-EXPORT(scatter_rows)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 FLAGS = ("-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off", "-fPIC")
+SANITIZE = os.environ.get("GPUZARR_SANITIZE_KERNELS") == "1"
+"""Whether this is a process that was started to run kernels with sanitizers."""
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g")
 
 Launcher = tuple["Callable[..., bytes | None]", int]
@@ -132,4 +134,4 @@ def _signed(value: int) -> int:
 @cache
 def host_kernels() -> HostKernels:
     """The kernels; with sanitizers in a process that was started for them."""
-    return HostKernels(sanitize=os.environ.get("GPUZARR_SANITIZE_KERNELS") == "1")
+    return HostKernels(sanitize=SANITIZE)

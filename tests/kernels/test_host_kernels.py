@@ -62,9 +62,25 @@ extern "C" __global__ void sums(u32 *out) {
   if (threadIdx.x % 32 == 0) out[threadIdx.x / 32] = value;
 }
 EXPORT_SYNC(sums)
+extern "C" __global__ void looks_too_early(i64 *out) {
+  __shared__ i64 place[THREADS];
+  u32 me = threadIdx.x;
+  place[me] = blockIdx.x + 1;
+  if (me % 32) out[2 * THREADS * blockIdx.x + me] = place[me - 1];
+  if (me % 32 < 31) out[2 * THREADS * blockIdx.x + THREADS + me] = place[me + 1];
+  __syncthreads();
+}
+EXPORT_SYNC(looks_too_early)
+extern "C" __global__ void overtakes(i64 *out) {
+  out[0] = out[0] * 31 + blockIdx.x * THREADS + threadIdx.x;
+}
+EXPORT(overtakes)
 """
 
-OWN = ("half_waits", "waits_unannounced", "leaves", "turns", "tells", "takes_two", "sums")
+OWN = (
+    *("half_waits", "waits_unannounced", "leaves", "turns", "tells", "takes_two", "sums"),
+    *("looks_too_early", "overtakes"),
+)
 NARROW = """
 #include "common.cuh"
 extern "C" __global__ void narrow(i32) {}
@@ -128,6 +144,28 @@ def test_warps_exchange(own_kernels: host_kernels.HostKernels) -> None:
     out = np.zeros(8, np.uint32)
     own_kernels.launch("sums", 1, [out.ctypes.data])
     assert out.tolist() == [sum(range(32 * w, 32 * w + 32)) for w in range(8)]
+
+
+def test_threads_that_do_not_wait_are_found_out(
+    own_kernels: host_kernels.HostKernels,
+) -> None:
+    """Whichever neighbour a thread does not wait for, it comes before that one in some block."""
+    out = np.zeros((8, 2, 8, 32), np.int64)
+    own_kernels.launch("looks_too_early", 8, [out.ctypes.data])
+    right = out == 1 + np.arange(8)[:, None, None, None]
+    assert not right[:, 0, :, 1:].all()
+    assert not right[:, 1, :, :-1].all()
+
+
+def test_no_order_of_threads_and_blocks_can_be_relied_on(
+    own_kernels: host_kernels.HostKernels,
+) -> None:
+    found = []
+    for _ in range(4):
+        out = np.zeros(1, np.int64)
+        own_kernels.launch("overtakes", 3, [out.ctypes.data])
+        found.append(int(out[0]))
+    assert len(set(found)) > 1
 
 
 @pytest.mark.parametrize("count", [4, 6, 0])
@@ -196,11 +234,15 @@ def test_sanitizers_see_what_kernels_read(nbytes: int) -> None:
         assert "heap-buffer-overflow" in done.stderr
 
 
+@pytest.mark.long
 def test_kernels_under_sanitizers() -> None:
-    """Every test of kernels again, in a process with AddressSanitizer and UBSan."""
+    """Every test that runs kernels again, in a process with AddressSanitizer and UBSan.
+
+    Of many parameters some are taken, see conftest.py.
+    """
     folder = Path(__file__).parent
-    here = Path(__file__).name
-    files = [str(path) for path in sorted(folder.glob("test_*.py")) if path.name != here]
+    others = {Path(__file__).name, "test_machine_code.py"}
+    files = [str(path) for path in sorted(folder.glob("test_*.py")) if path.name not in others]
     options = ["-q", "-x", "-n0", "-p", "no:cacheprovider", "--no-header"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *files],

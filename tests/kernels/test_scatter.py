@@ -284,6 +284,7 @@ def test_rows(runs: list[tuple[int, int]], source_shift: int, target_shift: int,
         none,
         none,
         addresses(sources),
+        integers([len(source) for source in sources]),
     )
     for (length, count), source, target in zip(runs, sources, targets, strict=True):
         got = target.reshape(count, length + gap)
@@ -305,7 +306,8 @@ def test_rows_of_every_alignment(run: int) -> None:
     slots = (run + 2 * (VECTOR - 1)) // VECTOR
     edges = first_blocks(np.full(len(rows), 2 * slots), ROWS_TILE)
     none = integers(0)
-    tables = (integers(rows), edges, len(rows), 2, 0, none, none, addresses(sources))
+    chunks = (addresses(sources), integers([len(data)] * len(sources)))
+    tables = (integers(rows), edges, len(rows), 2, 0, none, none, *chunks)
     launch("scatter_rows", int(edges[-1]), *tables)
     expected = np.concatenate([data[:run], np.zeros(5, np.uint8), data[70 : 70 + run]])
     for target in targets:

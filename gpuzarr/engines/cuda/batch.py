@@ -15,7 +15,7 @@ import numpy as np
 from gpuzarr.engines.cuda import transfer
 from gpuzarr.engines.cuda.filters import add_filter
 from gpuzarr.engines.cuda.frames.streams import BIT_SHUFFLE, BYTE_SHUFFLE, UNCHECKED
-from gpuzarr.engines.cuda.kernels import COPY_TILE, THREADS
+from gpuzarr.engines.cuda.kernels import COPY_TILE, THREADS, WARPS
 from gpuzarr.engines.cuda.layout import ACTUAL_NBYTES, STATUS_NBYTES, slots
 from gpuzarr.engines.cuda.pieces import first_blocks
 from gpuzarr.engines.cuda.shuffles import bring_into_order, unshuffle, unshuffle_blocks
@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 
 CHECKS = {"zstd": "xxh64", "deflate": "adler32", "gzip": "crc32"}
 """The checksum of its output that a stream of a format may carry."""
-ONE_STREAM_A_THREAD = ("xxh64", "blosclz")
-"""Kernels in which a thread, not a block, does a stream."""
+ONE_STREAM_A_THREAD = ("xxh64",)
+"""Checksums in which a thread, not a block, does a stream."""
 
 
 class BatchBuilder:
@@ -193,7 +193,7 @@ class BatchBuilder:
         stream_status = self._base + self._layout.stream_status + STATUS_NBYTES * self._streams
         self._streams += count
         if name == "blosclz":
-            blocks = -(-count // THREADS)
+            blocks = -(-count // WARPS)
             columns = (sources, nbytes, targets, capacity, actual, stream_status)
             work.launch("blosclz", blocks, *columns, count)
         else:

@@ -17,16 +17,20 @@ if TYPE_CHECKING:
 
 THREADS: Final = 256
 """Threads of a block, for every kernel."""
+WARP: Final = 32
+"""Threads that run together."""
+WARPS: Final = THREADS // WARP
+"""Warps of a block."""
 
 SCATTER_TILE: Final = 4 * THREADS
 """Elements that a block of `scatter` and its kin handles."""
 ROWS_TILE: Final = 4 * THREADS
-"""16-byte slots that a block of `scatter_rows` handles."""
+"""16-byte slots that a block of `scatter_rows` and `scatter_planes` handles."""
 COPY_TILE: Final = 64 * THREADS
 """Bytes that a block of `copy_ranges` handles."""
 VECTOR: Final = 16
 """Bytes of the widest load and store."""
-BIT_TILE: Final = THREADS
+BIT_TILE: Final = 8 * THREADS
 """Elements that a block of `bit_unshuffle` handles."""
 
 TYPES: Final = {
@@ -80,7 +84,8 @@ _VALUES = ("source_type", "result_type", "arithmetic", "has_scale", "has_offset"
 KERNELS: Final[Mapping[str, KernelSource]] = {
     "scatter_items": KernelSource("scatter.cu", 16, _PLACES),
     "scatter_converted": KernelSource("scatter.cu", 25, _PLACES + _VALUES),
-    "scatter_rows": KernelSource("scatter.cu", 8),
+    "scatter_rows": KernelSource("scatter_rows.cu", 9),
+    "scatter_planes": KernelSource("scatter_planes.cu", 13, ("item", "swap")),
     "fill": KernelSource("fill.cu", 8),
     "copy_ranges": KernelSource("copy.cu", 5),
     "bit_unshuffle": KernelSource("bit_unshuffle.cu", 7),
@@ -112,6 +117,8 @@ def defines() -> dict[str, int]:
     """The constants that every source is compiled with."""
     return {
         "THREADS": THREADS,
+        "WARP": WARP,
+        "WARPS": WARPS,
         "SCATTER_TILE": SCATTER_TILE,
         "ROWS_TILE": ROWS_TILE,
         "COPY_TILE": COPY_TILE,

@@ -8,6 +8,7 @@ import numpy as np
 
 from gpuzarr.engines.cuda.kernels import BIT_TILE, SCATTER_TILE
 from gpuzarr.engines.cuda.pieces import PieceRows, first_blocks, merge_axes
+from gpuzarr.engines.cuda.rows import PLANE_ITEMS, scatter_planes, scatter_runs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -89,11 +90,34 @@ def bring_into_order(chunks: ChunkState) -> None:
         return
     rows = chunks.encoded
     target = chunks.next_slots(rows)
-    ones = np.ones_like(rows)
-    table = np.stack([rows, 0 * ones, target, chunks.nbytes[rows], ones, ones], axis=1)
-    none = np.zeros(0, np.int64)
-    copy_elements(chunks, PieceRows(table, 0, none, none), item=1)
+    columns = chunks.columns()
+    nbytes, typesize = chunks.nbytes[rows], chunks.typesize[rows]
+    for item in np.unique(typesize).tolist():
+        known = item if item in PLANE_ITEMS else 1
+        here = np.flatnonzero(typesize == item)
+        count = nbytes[here] // known
+        whole = _ranges(rows[here], 0 * count, target[here], count, known)
+        if item in PLANE_ITEMS:
+            scatter_planes(chunks.work, whole, item, 0, columns)
+            rest = _ranges(
+                *(rows[here], count * item, target[here] + count * item),
+                *(nbytes[here] - count * item, 1),
+            )
+            copy_elements(chunks, rest, item=1)
+        elif item:
+            copy_elements(chunks, whole, item=1)
+        else:
+            scatter_runs(chunks.work, whole, columns)
     chunks.move(rows, target)
+
+
+def _ranges(
+    chunk: Integers, first: Integers, target: Integers, count: Integers, item: int
+) -> PieceRows:
+    """Pieces of one axis: `count` elements of `item` bytes each, without those of none."""
+    table = np.stack([chunk, first, target, count, np.ones_like(count), item * np.ones_like(count)])
+    none = np.zeros(0, np.int64)
+    return PieceRows(table.T[count > 0], 0, none, none)
 
 
 def copy_elements(chunks: ChunkState, rows: PieceRows, item: int) -> None:

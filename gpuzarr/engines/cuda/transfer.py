@@ -15,21 +15,24 @@ import numpy as np
 
 from gpuzarr.engines.conversion import arithmetic_dtype, convert
 from gpuzarr.engines.cuda.capability import swap_nbytes, type_name
-from gpuzarr.engines.cuda.kernels import (
-    ROWS_TILE,
-    SCATTER_TILE,
-    TYPES,
-    VECTOR,
-)
+from gpuzarr.engines.cuda.kernels import SCATTER_TILE, TYPES
 from gpuzarr.engines.cuda.pieces import (
-    A_AXIS,
-    HEAD,
     PieceRows,
     element_strides,
     first_blocks,
     join_rows,
     merge_axes,
     piece_rows,
+)
+from gpuzarr.engines.cuda.rows import (
+    PLANE_ITEMS,
+    PLANE_SWAPS,
+    SPECIALISE_NBYTES,
+    has_runs,
+    in_bytes,
+    piece_arguments,
+    scatter_planes,
+    scatter_runs,
 )
 from gpuzarr.errors import UnsupportedError
 
@@ -42,13 +45,6 @@ if TYPE_CHECKING:
     from gpuzarr.engines.engine import Conversion, Output
     from gpuzarr.plan.chunk_table import PieceTable
     from gpuzarr.program import Layout
-
-LEAST_RUN = 16
-"""Bytes of a run from which on it is copied as bytes, not element by element."""
-
-SPECIALISE_NBYTES = 1 << 24
-"""Bytes of output from which on a kernel is compiled for its constants: that takes part of a second
-the first time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,12 +212,14 @@ def scatter(  # noqa: PLR0913, PLR0917  what goes where
 
     for target, rows in _groups(targets, pieces, strides, transfer_of):
         transfer = transfer_of(target)
-        if transfer.converted is None and not chunks.shuffled and not transfer.swap > 1:
-            as_runs = _as_runs(rows, transfer)
-            if as_runs is not None:
-                _scatter_runs(work, as_runs, chunks)
-                continue
-        _scatter_elements(work, rows, transfer, chunks, status)
+        if transfer.converted is not None or not has_runs(rows, transfer.pitch, transfer.item):
+            _scatter_elements(work, rows, transfer, chunks, status)
+        elif not chunks.shuffled and transfer.swap <= 1:
+            scatter_runs(work, in_bytes(rows, transfer.item), chunks)
+        elif transfer.item in PLANE_ITEMS and transfer.swap in PLANE_SWAPS:
+            scatter_planes(work, rows, transfer.item, transfer.swap, chunks)
+        else:
+            _scatter_elements(work, rows, transfer, chunks, status)
 
 
 def _scatter_elements(
@@ -238,7 +236,7 @@ def _scatter_elements(
         "shuffled": int(chunks.shuffled),
     }
     arguments: list[Argument] = [
-        *_piece_arguments(work, rows, edges),
+        *piece_arguments(work, rows, edges),
         chunks.address,
         chunks.nbytes,
         chunks.typesize,
@@ -278,55 +276,10 @@ def _scatter_elements(
     work.launch("scatter_converted", edges[-1], *arguments, **constants)
 
 
-def _piece_arguments(work: Work, rows: PieceRows, edges: NDArray[np.int64]) -> list[Argument]:
-    """The first arguments of kernels that go through pieces."""
-    return [
-        work.integers(rows.rows),
-        work.integers(edges),
-        len(rows.rows),
-        rows.naxes,
-        rows.lists,
-        work.integers(rows.list_source),
-        work.integers(rows.list_target),
-    ]
-
-
 def _worth(constants: dict[str, int], rows: PieceRows, transfer: Transfer) -> dict[str, int]:
     """The constants, where there is enough to do for a kernel of its own."""
     nbytes = int(rows.counts().sum()) * transfer.item
     return constants if nbytes >= SPECIALISE_NBYTES else {}
-
-
-def _as_runs(rows: PieceRows, transfer: Transfer) -> PieceRows | None:
-    """The pieces in bytes, where their last axis is a run of bytes on both sides; else None."""
-    item = transfer.item
-    if transfer.pitch != item or not rows.naxes or rows.lists >> (rows.naxes - 1) & 1:
-        return None
-    last = HEAD + A_AXIS * (rows.naxes - 1)
-    runs = (rows.rows[:, last + 1] == 1) & (rows.rows[:, last + 2] == item)
-    runs |= rows.rows[:, last] == 1
-    if not runs.all() or rows.rows[:, last].mean() * item < LEAST_RUN:
-        return None
-    table = rows.rows.copy()
-    table[:, 1] *= item
-    for a in range(rows.naxes):
-        if not rows.lists >> a & 1:
-            table[:, HEAD + A_AXIS * a + 1] *= item
-    table[:, last] *= item
-    table[:, last + 1 : last + 3] = 1
-    return PieceRows(table, rows.lists, rows.list_source * item, rows.list_target)
-
-
-def _scatter_runs(work: Work, rows: PieceRows, chunks: ChunkColumns) -> None:
-    run = rows.extents[:, -1]
-    slots = (run + 2 * (VECTOR - 1)) // VECTOR
-    edges = first_blocks(rows.counts() // run * slots, ROWS_TILE)
-    work.launch(
-        "scatter_rows",
-        edges[-1],
-        *_piece_arguments(work, rows, edges),
-        chunks.address,
-    )
 
 
 def fill(work: Work, targets: Sequence[OutputTarget], pieces: PieceTable) -> None:
