@@ -273,6 +273,7 @@ def to_device(
 
 READERS = (
     Reader(OWN, (), on_device()),
+    Reader("gpuzarr, decode on the device", (), on_device(decode="device")),
     Reader("gpuzarr, decode on the host", (), on_device(decode="host")),
     Reader("gpuzarr on the CPU + upload", (), by_own_cpu),
     Reader("zarr-python + upload", ("zarr",), on_host(zarr_as_it_comes, zarr_into)),

@@ -25,7 +25,8 @@ Result = dict[str, Any]
 ROWS = ["a", "b, 8 MiB", "b, 64 MiB", "b, 256 MiB", "c", "d", "e"]
 ROWS += [f"f, {kib} KiB {codec}" for kib in (64, 16) for codec in ("zstd", "lz4")] + ["g", "h"]
 SMALL = [f"s, {read}" for read in ("64^3 crop, 8 chunks", "1 chunk", "16 chunks", "256 chunks")]
-OURS = ["gpuzarr", "gpuzarr, decode on the host", "gpuzarr on the CPU + upload"]
+OURS = ["gpuzarr", *(f"gpuzarr, decode on the {side}" for side in ("device", "host"))]
+OURS += ["gpuzarr on the CPU + upload"]
 PEERS = {
     "zarr-python + upload": "zarr",
     "zarr-python fused + upload": "zarr",
