@@ -25,7 +25,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 wheels=.gpu-wheels
 more_wheels=.gpu-more-wheels
 venv=.venv-gpu
-most_mib=60
+most_mib=62
 python="${GPU_PYTHON:-python3}"
 mkdir -p "${OUT:-benchmarks/results/latest}"
 out="$(cd "${OUT:-benchmarks/results/latest}" && pwd)" || exit 2
@@ -37,7 +37,7 @@ export GPUZARR_OBSERVATIONS="$out/observations.json" PYTHONPATH="$PWD" PYTHONUNB
 packages=(
   nvidia-libnvcomp-cu13 libkvikio-cu13 kvikio-cu13 "rapids-logger==0.3.*"
   numcodecs zstandard deflate google-crc32c ml_dtypes msgpack pcodec zfpy==1.0.1
-  zarr zarrs msgspec donfig pyyaml typing-extensions packaging
+  zarr zarrs obstore msgspec donfig pyyaml typing-extensions packaging
   pytest pluggy iniconfig pygments pytest-xdist execnet hypothesis sortedcontainers
 )
 

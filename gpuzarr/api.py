@@ -62,9 +62,10 @@ def open(store: StoreLike, **arguments: Unpack[OpenArguments]) -> Array | Group:
                 the GPU as it can, where the CPU is not clearly faster by estimate, "device" to
                 insist on the GPU, "host" to decode on the CPU (for data that one does not trust);
                 without meaning for results on the CPU.
-            io: how bytes reach a CUDA device: "kvikio" straight from local files where the program
-                allows it, "pinned" through pinned memory, "auto" (the default) by kvikio where
-                GPUDirect Storage works; as above.
+            io: how bytes reach a CUDA device: "kvikio" straight from local files, and from shards
+                on HTTP servers and S3, where the program allows it, "pinned" through pinned memory,
+                "auto" (the default) by kvikio from local files where GPUDirect Storage works; as
+                above.
             memory_limit: bytes that a read may hold beyond its output, on the host and on the
                 device; default 64 MiB, or one chunk a thread where that is more, and on a GPU a
                 quarter of its free memory, 2 GiB at most.

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gpuzarr.stores.store import WHOLE, Blob, Pending, Store, give_up_when
+from gpuzarr.stores.store import (
+    WHOLE,
+    Blob,
+    Pending,
+    Store,
+    give_up_when,
+    start_looks,
+    url_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -65,21 +73,22 @@ class MountedStores(Store):
         self, keys: Sequence[str], offsets: Sequence[int], nbytes: Sequence[int]
     ) -> Pending:
         """Start the reads of each store together."""
-        rows_of: dict[int, list[int]] = {}
-        places: list[tuple[int, int]] = []
-        originals: list[str] = []
-        for row, key in enumerate(keys):
-            number, original = original_key(key)
-            rows = rows_of.setdefault(number, [])
-            places.append((number, len(rows)))
-            rows.append(row)
-            originals.append(original)
+        originals, rows_of, places = _split(keys)
         started = {
             number: self._stores[number].start_reads(
                 [originals[row] for row in rows],
                 [offsets[row] for row in rows],
                 [nbytes[row] for row in rows],
             )
+            for number, rows in rows_of.items()
+        }
+        return _Started(started, places)
+
+    def start_looks(self, keys: Sequence[str]) -> Pending:
+        """Ask each store together; see `gpuzarr.stores.store.url_of`."""
+        originals, rows_of, places = _split(keys)
+        started = {
+            number: start_looks(self._stores[number], [originals[row] for row in rows])
             for number, rows in rows_of.items()
         }
         return _Started(started, places)
@@ -93,6 +102,25 @@ class MountedStores(Store):
         """As the store that has the key says."""
         number, key = original_key(key)
         return self._stores[number].path_of(key)
+
+    def url_of(self, key: str) -> str | None:
+        """As the store that has the key says."""
+        number, key = original_key(key)
+        return url_of(self._stores[number], key)
+
+
+def _split(keys: Sequence[str]) -> tuple[list[str], dict[int, list[int]], list[tuple[int, int]]]:
+    """Keys in their own stores, the rows of each store, and each row's place among those."""
+    rows_of: dict[int, list[int]] = {}
+    places: list[tuple[int, int]] = []
+    originals: list[str] = []
+    for row, key in enumerate(keys):
+        number, original = original_key(key)
+        rows = rows_of.setdefault(number, [])
+        places.append((number, len(rows)))
+        rows.append(row)
+        originals.append(original)
+    return originals, rows_of, places
 
 
 class _Started:

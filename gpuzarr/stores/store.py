@@ -126,6 +126,23 @@ def gap_of(store: Store) -> int | None:
     return gap
 
 
+def url_of(store: Store, key: str) -> str | None:
+    """The URL whose plain GET gives this object to anybody; None: there is none.
+
+    A store that has such URLs has a method of this name, and another, `start_looks(keys)`, which
+    asks for sizes and validators alone: the `Pending` gives blobs without bytes. A URL may be
+    signed, so that it is a secret, and valid for an hour.
+    """
+    ask: Callable[[str], str | None] | None = getattr(store, "url_of", None)
+    return None if ask is None else ask(key)
+
+
+def start_looks(store: Store, keys: Sequence[str]) -> Pending:
+    """Ask a store that has URLs for sizes and validators; see `url_of`."""
+    started: Pending = getattr(store, "start_looks")(keys)  # noqa: B009  few stores have it
+    return started
+
+
 def give_up_when(pending: Pending, stopped: Callable[[], bool]) -> None:
     """Reads that take long ask `stopped` while somebody waits for them, and end when it says so.
 

@@ -15,6 +15,7 @@ import pytest
 import gpuzarr
 from tests.arrays import plain_store, sharded_store
 from tests.cuda_devices import assert_same
+from tests.stores.remote.loopback import Fault, FileServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,6 +73,19 @@ def test_local_files(name: str, io: Any, tmp_path: Path) -> None:
         assert_same(ARRAY[5:600:7, ::-3], array[5:600:7, ::-3])
         scaled = gpuzarr.open_array(folder, device="cpu").read(dtype="f4", scale=0.1)
         assert_same(scaled, array.read(dtype="f4", scale=0.1))
+
+
+@pytest.mark.parametrize("name", ["none", "zstd shuffle"])
+def test_shards_over_http(name: str) -> None:
+    codecs, encode = codec_of(name)
+    stored = sharded_store(ARRAY, (350, 450), (50, 50), encode=encode, inner_codecs=codecs)
+    with FileServer(stored) as server:
+        array = gpuzarr.open_array(server.url, device="cuda", io="kvikio")
+        assert_same(ARRAY, array[...])
+        assert_same(ARRAY[5:600:7, ::-3], array[5:600:7, ::-3])
+        assert any("user-agent" not in seen.headers for seen in server.seen), "kvikio's"
+        server.fault = lambda seen: None if "user-agent" in seen.headers else Fault(status=403)
+        assert_same(ARRAY, array[...])
 
 
 def test_outputs_and_streams_of_cupy() -> None:

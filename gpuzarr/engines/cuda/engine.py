@@ -127,7 +127,7 @@ class CudaEngine:
         return cut_program(program, self.on_device.decompressor, self.decode)
 
     def reads_directly(self, program: DecodeProgram) -> bool:
-        """Whether the bytes of a program's chunks go straight to the device, from local files.
+        """Whether the bytes of a program's chunks go straight to the device, where they can.
 
         They do where nobody on the host needs them: chunks that are not compressed, or frames that
         can be walked on the device.
@@ -182,7 +182,8 @@ class CudaEngine:
         notes: list[str] = []
         direct = why_not_direct(program)
         if self.reads_directly(program):
-            notes.append("bytes of local files go straight to device memory, by kvikio")
+            far = ", and ranges of objects that have a URL" if self.io == "kvikio" else ""
+            notes.append(f"bytes of local files{far} go straight to device memory, by kvikio")
         elif self.io == "kvikio" and direct is not None:
             notes.append(f"bytes go through pinned memory, not by kvikio: {direct}")
         if first > checks:

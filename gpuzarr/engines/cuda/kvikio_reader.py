@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpuzarr.engines.cuda.staging import FAILED, MISSING, READY
-from gpuzarr.engines.failures import check_validator, chunk_failure, shard_is_gone
+from gpuzarr.engines.cuda.direct import direct_chunks
+from gpuzarr.engines.cuda.staging import MISSING, READY
+from gpuzarr.engines.failures import check_validator
 from gpuzarr.errors import ChunkError, GpuzarrError, StoreError
-from gpuzarr.plan.ranges import WHOLE
 from gpuzarr.stores.store import find_range
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gpuzarr.engines.cuda.device import Device, Memory
+    from gpuzarr.engines.cuda.direct import DirectChunks
     from gpuzarr.errors import ChunkFailure
     from gpuzarr.plan.batches import Batch
     from gpuzarr.stores.store import Store
@@ -40,6 +42,9 @@ THREADS = 16
 """kvikio's threads, where neither the environment nor the user chose a number."""
 OPEN_FILES = 512
 """Files that are open at once, at most."""
+
+KVIKIO_ERRORS = (OSError, RuntimeError, ValueError, ArithmeticError, IndexError, MemoryError)
+"""What it raises where it cannot read: Cython's choice for the exceptions of C++."""
 
 _lock = threading.Lock()
 
@@ -132,22 +137,6 @@ def lay_out_spans(
     return Spans(files[starts], span_offset, length, place, total, begin)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class DirectChunks:
-    """A batch's chunks in device memory."""
-
-    memory: Memory | None
-    """None where nothing was read."""
-    base: int
-    """Address that offsets count from."""
-    offset: NDArray[np.int64]
-    """(n,) first byte of each chunk."""
-    nbytes: NDArray[np.int64]
-    """(n,) its bytes."""
-    state: NDArray[np.uint8]
-    """(n,) READY, MISSING or FAILED, as in `staging`."""
-
-
 class KvikioReading:
     """The reads of one batch, under way."""
 
@@ -167,7 +156,6 @@ class KvikioReading:
         """
         self.batch = batch
         self._paths = paths
-        self._failures: list[ChunkFailure] = []
         n = len(batch.requests)
         self._errors: list[GpuzarrError | None] = [None] * n
         self._status: list[os.stat_result | None] = [None] * n
@@ -183,7 +171,7 @@ class KvikioReading:
         self._spans = lay_out_spans(file, offset[there], nbytes[there], size[there])
         self.memory: Memory | None = None
         self._base = 0
-        self._futures: list[Any] = []
+        self._futures: deque[tuple[int, int, Any]] = deque()
         self._files: dict[int, Any] = {}
         self._names = list(files)
         if self._spans.total:
@@ -216,18 +204,10 @@ class KvikioReading:
                         " this store",
                         key=batch.requests.keys[request],
                     )
-        for request in range(n):
-            error = self._errors[request] or self._misses(request, state)
-            if error is not None:
-                state[request] = FAILED
-                rows = np.flatnonzero(batch.request == request).tolist()
-                self._failures += [chunk_failure(batch, row, "fetch", error) for row in rows]
         begin = np.zeros(n, np.int64)
         begin[self._rows] = self._spans.begin
-        nbytes = np.where(batch.nbytes == WHOLE, self._nbytes[batch.request], batch.nbytes)
-        offset = begin[batch.request] + batch.start
-        found = DirectChunks(self.memory, self._base, offset, nbytes, state[batch.request])
-        return found, self._failures
+        memory, base = self.memory, self._base
+        return direct_chunks(batch, memory, base, begin, self._nbytes, state, self._errors)
 
     def abort(self) -> None:
         """Give up, once nothing is written any more."""
@@ -259,11 +239,6 @@ class KvikioReading:
         except OSError as error:
             self._errors[request] = StoreError(f"cannot read {path}: {error}", key=key)
 
-    def _misses(self, request: int, state: NDArray[np.uint8]) -> GpuzarrError | None:
-        """The error of a shard that is gone; unsharded chunks may be missing."""
-        whole = self.batch.requests.nbytes[request] == WHOLE
-        return shard_is_gone() if state[request] == MISSING and not whole else None
-
     def _start(self, device: Device) -> None:
         """Issue the reads."""
         import kvikio  # noqa: PLC0415  see `unavailable`
@@ -282,21 +257,20 @@ class KvikioReading:
                 buffer = device.buffer(self._base + place, nbytes)
                 future = self._files[file].pread(buffer, nbytes, file_offset=offset)
                 self._futures.append((file, nbytes, future))
-            except (OSError, RuntimeError, ValueError) as error:
+            except KVIKIO_ERRORS as error:
                 self._blame(file, error)
 
     def _collect(self) -> None:
         """Wait for all reads, and close the files."""
-        futures, self._futures = self._futures, []
-        for file, nbytes, future in futures:
-            if future is None:
-                continue
+        while self._futures:
+            file, nbytes, future = self._futures[0]  # it stays known while it writes
             try:
-                done = future.get()
+                done = nbytes if future is None else future.get()
                 if done != nbytes:
                     self._blame(file, OSError(f"{done} bytes came instead of {nbytes}"))
-            except (OSError, RuntimeError, ValueError) as error:
+            except KVIKIO_ERRORS as error:
                 self._blame(file, error)
+            self._futures.popleft()
         for file in self._files.values():
             file.close()
         self._files.clear()
@@ -309,6 +283,17 @@ class KvikioReading:
                     f"kvikio cannot read {self._names[file]}: {error}",
                     key=self.batch.requests.keys[request],
                 )
+
+
+def open_remote(url: str, nbytes: int) -> Any:
+    """An object at a URL, to be read at least up to so many bytes: its size is not asked for.
+
+    Raises:
+        Exception: kvikio's, whatever it is.
+    """
+    import kvikio  # noqa: PLC0415  see `unavailable`
+
+    return kvikio.RemoteFile.open_http(url, nbytes)
 
 
 def _validator(status: os.stat_result) -> tuple[int, int]:

@@ -21,17 +21,14 @@ from gpuzarr.engines.cuda import transfer
 from gpuzarr.engines.cuda.device_program import DeviceProgram
 from gpuzarr.engines.cuda.flight import Flight, layout_nbytes, table_nbytes
 from gpuzarr.engines.cuda.frames.blosc_on_device import Probe
-from gpuzarr.engines.cuda.kvikio_reader import PAGE, KvikioReading, local_paths
 from gpuzarr.engines.cuda.placing import Places
+from gpuzarr.engines.cuda.readings import DirectReading, Reading, find_direct
 from gpuzarr.engines.cuda.slabs import slab_nbytes
 from gpuzarr.engines.cuda.staged import DeviceChunks, ReadChunks, Stage, Staging
 from gpuzarr.engines.cuda.staging import (
     MISSING,
     READY,
-    HostPart,
     PinnedReading,
-    find_decoders,
-    staged_nbytes,
 )
 from gpuzarr.engines.cuda.transfer import OutputTarget
 from gpuzarr.engines.cuda.work import Work
@@ -41,13 +38,12 @@ from gpuzarr.plan.batches import DEVICE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from gpuzarr.engines.cuda.device import Stream
+    from gpuzarr.engines.cuda.direct import DirectReads
     from gpuzarr.engines.cuda.engine import CudaEngine
-    from gpuzarr.engines.cuda.staging import DecoderFor
     from gpuzarr.engines.engine import DeviceArray, Output
     from gpuzarr.errors import ChunkFailure
     from gpuzarr.plan.batches import Batch
@@ -62,49 +58,6 @@ class Held:
     def __init__(self, array: DeviceArray) -> None:
         self.array = array
         self.address = self.nbytes = 0
-
-
-class DirectReading:
-    """The reads of a batch straight to the device, which begin when there is room for them."""
-
-    def __init__(self, batch: Batch, paths: Sequence[Path | None]) -> None:
-        self.batch = batch
-        self._paths = paths
-        self.started: KvikioReading | None = None
-        least = np.maximum(batch.nbytes, batch.chunks.decoded_nbytes)
-        self.nbytes = int(least.sum()) + 2 * PAGE * (1 + len(batch.requests))
-        """Device memory that it takes, about."""
-
-    def start(self, engine: CudaEngine) -> KvikioReading:
-        """Begin, if that was not done yet."""
-        if self.started is None:
-            self.started = KvikioReading(self.batch, self._paths, engine.on_device)
-        return self.started
-
-
-class Reading:
-    """The reads of a batch, which begin when there is room for them."""
-
-    def __init__(
-        self, batch: Batch, store: Store, cut: DeviceProgram, decoder_for: DecoderFor
-    ) -> None:
-        self.batch = batch
-        self.store = store
-        self.cut = cut
-        self.part = part = HostPart(cut.program, cut.first, cut.checks_only, decoder_for)
-        self.started: PinnedReading | None = None
-        decoders = find_decoders(batch, part)
-        self._room_nbytes = staged_nbytes(batch, store, part, decoders)
-        self.nbytes = slab_nbytes(self._room_nbytes)
-        """Host memory that it takes."""
-
-    def start(self, engine: CudaEngine) -> PinnedReading:
-        """Begin, if that was not done yet."""
-        if self.started is None:
-            self.started = PinnedReading(
-                self.batch, self.store, self.part, engine.pool, engine.threads, self._room_nbytes
-            )
-        return self.started
 
 
 class CudaSession:
@@ -159,10 +112,9 @@ class CudaSession:
         """Start reading straight to the device, where that is possible."""
         if not self._engine.reads_directly(program):
             return None
-        paths = local_paths(store, batch.requests.keys)
-        if paths is None:
+        reading = find_direct(self._engine, batch, store)
+        if reading is None:
             return None
-        reading = DirectReading(batch, paths)
         self._check_fits(reading)
         self._readings.append(reading)
         if self._flying_nbytes + reading.nbytes <= self._engine.device_limit // 2:
@@ -285,14 +237,14 @@ class CudaSession:
             self._host_nbytes += reading.nbytes
         return reading.start(self._engine)
 
-    def _begin_directly(self, reading: DirectReading) -> KvikioReading:
+    def _begin_directly(self, reading: DirectReading) -> DirectReads:
         """Start reading to the device, once there is room there."""
         if reading.started is None:
             limit = self._engine.device_limit
             while self._flights and self._flying_nbytes + reading.nbytes > limit:
                 self._land()
-            self._flying_nbytes += reading.start(self._engine).device_nbytes
-        return reading.start(self._engine)
+            self._flying_nbytes += reading.start().device_nbytes
+        return reading.start()
 
     def _make_room(self, nbytes: int, limit: int | None = None) -> None:
         """Wait for flights while so much more memory on the host would be too much."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from gpuzarr.errors import StoreError, UnsupportedError
 from gpuzarr.stores.remote.errors import explain, is_missing, is_range_error
 from gpuzarr.stores.remote.in_flight import CONCURRENCY, GAP_NBYTES, Arriving, InFlight
+from gpuzarr.stores.remote.links import find_links
 from gpuzarr.stores.remote.options import open_url, public_name
 from gpuzarr.stores.store import WHOLE, Blob, Store, check_key, find_range
 
@@ -60,6 +61,7 @@ class ObjectStore(Store):
         self._reads = InFlight(concurrency)
         self.name = name or _name_of(store)
         self._lists = type(store).__name__ != "HTTPStore"
+        self._link = find_links(store)
 
     @classmethod
     def from_url(cls, url: str, storage_options: Mapping[str, Any] | None = None) -> ObjectStore:
@@ -131,6 +133,16 @@ class ObjectStore(Store):
         self._check(key)
         found = self._reads.run(partial(self._head, key))
         return None if found is None else found[0]
+
+    def url_of(self, key: str) -> str | None:
+        """A URL that gives an object to anybody; see `gpuzarr.stores.store.url_of`."""
+        return None if self._link is None else self._link(self._check(key))
+
+    def start_looks(self, keys: Sequence[str]) -> Pending:
+        """Ask for sizes and validators: a blob without bytes each."""
+        for key in keys:
+            self._check(key)
+        return self._reads.start([partial(self._look, key) for key in keys], [0] * len(keys))
 
     def _check(self, key: str) -> str:
         try:
@@ -239,6 +251,11 @@ class ObjectStore(Store):
         except StoreError as error:
             raise error.at(store=self.name) from None
         return Blob(memoryview(b""), validator, size) if start == stop else None
+
+    async def _look(self, key: str) -> Blob | None:
+        """An object's size and validator."""
+        found = await self._head(key)
+        return None if found is None else Blob(memoryview(b""), found[1], found[0])
 
     async def _head(self, key: str) -> tuple[int, Hashable] | None:
         try:

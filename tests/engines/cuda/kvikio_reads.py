@@ -21,6 +21,7 @@ from tests.cuda_devices import assert_same, installed
 from tests.engines.cuda import fake_nvcomp
 from tests.engines.cuda.fake_device import FakeDevice
 from tests.engines.cuda.stores import BLOSC, CRC32C, blosc
+from tests.stores.remote.loopback import Fault, FileServer
 
 ARRAY = np.arange(300 * 200, dtype=np.int32).reshape(300, 200)
 CNAMES = ("lz4", "zstd", "zlib", "blosclz")
@@ -237,6 +238,49 @@ def other_stores(folder: Path, device: FakeDevice, counted: Counted) -> None:
     assert not counted.reads, "the host must see these"
     assert "zstd" in " ".join(array.explain().notes)
     del device
+
+
+def far_shards(folder: Path, device: FakeDevice, counted: Counted) -> None:
+    """Over HTTP: kvikio asks for ranges alone, and each object is looked at once."""
+    del folder
+    for codecs, encode in [((), bytes), ((BLOSC,), blosc("zstd"))]:
+        inner = ("bytes", *codecs)
+        stored = sharded_store(ARRAY, (150, 100), (10, 10), encode=encode, inner_codecs=inner)
+        with FileServer(stored) as server:
+            array = gpuzarr.open_array(server.url, device="cuda", io="kvikio")
+            server.forget()
+            assert_same(ARRAY, array[...])
+            assert [seen.method for seen in server.seen].count("HEAD") == 4
+            assert len(server.seen) == 3 * 4, "indexes, ranges, looks"
+            server.forget()
+            assert_same(ARRAY[33:35, 66:68], array[33:35, 66:68])
+            (seen,) = [one for one in server.seen if "user-agent" not in one.headers]
+            first, last = map(int, str(seen.range).split("-"))
+            assert last - first < 1000, "one chunk"
+    assert not counted.reads
+    assert device.used == 0
+
+
+def far_faults(folder: Path, device: FakeDevice, counted: Counted) -> None:
+    """What kvikio, which says no name of its own, does not get is read through the store."""
+    del folder, counted
+    for fault in (
+        Fault(status=403),
+        Fault(status=404),
+        Fault(status=500),
+        Fault(cut_after=100),
+        Fault(reset=True),
+        Fault(status=200, body=b"x" * 300_000),
+    ):
+        with FileServer(sharded_store(ARRAY, (150, 100), (10, 10))) as server:
+            array = gpuzarr.open_array(server.url, device="cuda", io="kvikio")
+            server.fault = lambda seen, fault=fault: (  # type: ignore[misc]
+                None if "user-agent" in seen.headers else fault
+            )
+            server.forget()
+            assert_same(ARRAY, array[...])
+            assert len([seen for seen in server.seen if seen.method == "GET"]) >= 3 * 4
+    assert device.used == 0
 
 
 if __name__ == "__main__":
