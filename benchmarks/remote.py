@@ -1,6 +1,6 @@
 """Reads over a network of 20 ms and of limited speed, against zarr-python by obstore and fsspec.
 
-    python benchmarks/remote.py [--quick] [--sweep]
+    python benchmarks/remote.py [--quick] [--sweep] [--speed MB/S]
 
 A server in a process of its own, on loopback, answers 20 ms late and sends at most so many bytes a
 second, all connections together. An array of 256 zstd chunks is opened and read whole: its chunks
@@ -49,7 +49,8 @@ DEPTH, CHUNK_DEPTH, SHARD_DEPTH = 128, 32, 64
 QUICK = 4
 """`--quick` divides lengths by this, but not those of chunks along the first dimension."""
 LATENCY_S = 0.02
-BANDWIDTH = 60e6
+SPEED = 60
+"""Megabytes a second."""
 """Bytes a second: as much as a server in Python sends beside its clients on two cores."""
 SEED = 20261126
 EVERYTHING = (slice(None),) * 3
@@ -162,9 +163,9 @@ def serve(folder: str, latency_s: float, bandwidth: float) -> None:
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[str]:
+def server(folder: Path, speed: int) -> Iterator[str]:
     """A process that serves a folder; gives its URL."""
-    command = [sys.executable, __file__, "--serve", str(folder)]
+    command = [sys.executable, __file__, "--serve", str(folder), "--speed", str(speed)]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     root = Path(__file__).parents[1]
     with subprocess.Popen(command, cwd=root, **pipes) as process:  # noqa: S603  this program
@@ -196,10 +197,24 @@ def time_read(read: Read, url: str, case: Case, expected: np.ndarray) -> float:
     return seconds
 
 
-def measure(
-    url: str, folder: Path, case: Case, values: np.ndarray, rounds: int
-) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Line:
+    """A server, and how fast it sends."""
+
+    url: str
+    folder: Path
+    """What it serves."""
+    speed: int
+    """MB/s."""
+
+    def share(self, case: Case, seconds: list[float]) -> float:
+        """How much of the line a reader used: 1 where it was never idle."""
+        return stored_nbytes(self.folder, case) / (1e6 * self.speed) / statistics.median(seconds)
+
+
+def measure(line: Line, case: Case, values: np.ndarray, rounds: int) -> list[dict[str, Any]]:
     """All readers, in turns."""
+    url = line.url
     readers = {
         name: read
         for name, (read, needs) in READERS.items()
@@ -224,7 +239,7 @@ def measure(
             "reader": name,
             "seconds": took,
             "median": statistics.median(took),
-            "share": _share(folder, case, took),
+            "share": line.share(case, took),
             "ratio": statistics.median(a / b for a, b in zip(took, ours, strict=True)),
             "requests": requests[name],
         }
@@ -232,8 +247,9 @@ def measure(
     ]
 
 
-def sweep(url: str, folder: Path, values: np.ndarray, rounds: int) -> None:
+def sweep(line: Line, values: np.ndarray, rounds: int) -> None:
     """What the defaults were chosen by; all choices take turns."""
+    url = line.url
     choices = (4, 8, 16, 32, 64, 128)
     took: dict[tuple[str, int], list[float]] = {}
     for _ in range(rounds):
@@ -251,10 +267,7 @@ def sweep(url: str, folder: Path, values: np.ndarray, rounds: int) -> None:
         [
             (
                 str(concurrency),
-                *(
-                    f"{_share(folder, case, took[case.name, concurrency]):.2f}"
-                    for case in CASES[:2]
-                ),
+                *(f"{line.share(case, took[case.name, concurrency]):.2f}" for case in CASES[:2]),
             )
             for concurrency in choices
         ],
@@ -280,10 +293,6 @@ def sweep(url: str, folder: Path, values: np.ndarray, rounds: int) -> None:
     )
 
 
-def _share(folder: Path, case: Case, seconds: list[float]) -> float:
-    return stored_nbytes(folder, case) / BANDWIDTH / statistics.median(seconds)
-
-
 def main() -> None:
     """Measure, print, and keep."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -291,23 +300,23 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a small array: to see that it runs")
     parser.add_argument("--sweep", action="store_true", help="what the defaults were chosen by")
     parser.add_argument("--json", help="also write the result to this file")
+    parser.add_argument("--speed", type=int, default=SPEED, help="of the line, MB/s; default 60")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        serve(options.serve, LATENCY_S, BANDWIDTH)
+        serve(options.serve, LATENCY_S, 1e6 * options.speed)
         return
     divisor = QUICK if options.quick else 1
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         values = make_arrays(folder, divisor)
-        with server(folder) as url:
+        with server(folder, options.speed) as url:
+            line = Line(url, folder, options.speed)
             if options.sweep:
-                sweep(url, folder, values, options.rounds)
+                sweep(line, values, options.rounds)
                 return
             results = [
-                result
-                for case in CASES
-                for result in measure(url, folder, case, values, options.rounds)
+                result for case in CASES for result in measure(line, case, values, options.rounds)
             ]
     print_table(
         ("read", "reader", "ms", "share of the line", "ratio", "requests"),
@@ -324,10 +333,10 @@ def main() -> None:
         ],
     )
     nbytes = values.nbytes / 1e6
-    speed = f"{LATENCY_S * 1e3:.0f} ms, {BANDWIDTH / 1e6:.0f} MB/s"
+    speed = f"{LATENCY_S * 1e3:.0f} ms, {options.speed} MB/s"
     print(f"{nbytes:.0f} MB in chunks of 256 KiB, {speed}")
-    line = {"latency_s": LATENCY_S, "bandwidth": BANDWIDTH}
-    write_json(options.json, {**line, "rounds": options.rounds, "results": results})
+    about = {"latency_s": LATENCY_S, "bandwidth": 1e6 * options.speed}
+    write_json(options.json, {**about, "rounds": options.rounds, "results": results})
 
 
 if __name__ == "__main__":
