@@ -262,12 +262,14 @@ def far_shards(folder: Path, device: FakeDevice, counted: Counted) -> None:
 
 
 def far_faults(folder: Path, device: FakeDevice, counted: Counted) -> None:
-    """What kvikio, which says no name of its own, does not get is read through the store."""
+    """What kvikio, which says no name of its own, does not get is read through the store.
+
+    What it tries again itself (5xx), it does for seconds.
+    """
     del folder, counted
     for fault in (
         Fault(status=403),
         Fault(status=404),
-        Fault(status=500),
         Fault(cut_after=100),
         Fault(reset=True),
         Fault(status=200, body=b"x" * 300_000),
