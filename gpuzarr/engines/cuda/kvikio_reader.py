@@ -53,7 +53,7 @@ _lock = threading.Lock()
 def unavailable() -> str | None:
     """Why kvikio cannot be used; None when it can."""
     try:
-        import kvikio  # noqa: PLC0415  costs a third of a second, and loads libcufile
+        import kvikio.defaults  # noqa: PLC0415  costs a third of a second, and loads libcufile
 
         with _lock, suppress(AttributeError):
             if "KVIKIO_NTHREADS" not in os.environ and kvikio.defaults.get("num_threads") == 1:
@@ -180,7 +180,11 @@ class KvikioReading:
             # kvikio copies on streams of its own, and the memory is there when ours has come to
             # here. Only uploads are waited for, no decoding.
             device.record(device.copy_stream).wait()
-            self._start(device)
+            try:
+                self._start(device)
+            except BaseException:
+                self.abort()  # nobody else knows yet what was started
+                raise
 
     @property
     def device_nbytes(self) -> int:
@@ -243,7 +247,7 @@ class KvikioReading:
         """Issue the reads."""
         import kvikio  # noqa: PLC0415  see `unavailable`
 
-        spans = self._spans
+        spans, most = self._spans, task_nbytes()
         columns = (spans.file, spans.offset, spans.nbytes, spans.place)
         for file, offset, nbytes, place in zip(*(c.tolist() for c in columns), strict=True):
             if not nbytes:
@@ -254,9 +258,11 @@ class KvikioReading:
                     if len(self._files) >= OPEN_FILES:
                         self._collect()
                     self._files[file] = kvikio.CuFile(self._names[file], "r")
-                buffer = device.buffer(self._base + place, nbytes)
-                future = self._files[file].pread(buffer, nbytes, file_offset=offset)
-                self._futures.append((file, nbytes, future))
+                for done in range(0, nbytes, most):
+                    size = min(most, nbytes - done)
+                    buffer = device.buffer(self._base + place + done, size)
+                    future = self._files[file].pread(buffer, size, file_offset=offset + done)
+                    self._futures.append((file, size, future))
             except KVIKIO_ERRORS as error:
                 self._blame(file, error)
 
@@ -285,6 +291,17 @@ class KvikioReading:
                 )
 
 
+def task_nbytes() -> int:
+    """The most bytes that kvikio reads in one task, in whole pages.
+
+    A longer read is several tasks; where one of them fails, kvikio before 26.10 says so while
+    others still write. So no read is longer.
+    """
+    import kvikio.defaults  # noqa: PLC0415  see `unavailable`
+
+    return max(PAGE, int(kvikio.defaults.get("task_size")) // PAGE * PAGE)
+
+
 def open_remote(url: str, nbytes: int) -> Any:
     """An object at a URL, to be read at least up to so many bytes: its size is not asked for.
 
@@ -302,11 +319,13 @@ def _validator(status: os.stat_result) -> tuple[int, int]:
 
 
 def local_paths(store: Store, keys: Sequence[str]) -> list[Path | None] | None:
-    """The file of each key, None for keys without an object; None where one is in no file."""
-    found: dict[str, Path | None] = {}
-    for key in keys:
-        if key not in found:
-            found[key] = store.path_of(key)
-            if found[key] is None and store.size(key) is not None:
-                return None
+    """The file of each key, None for keys without an object; None where one is in no file.
+
+    Where none is in a file nothing else is asked of the store: far ones would send a request a key.
+    """
+    found = {key: store.path_of(key) for key in dict.fromkeys(keys)}
+    if all(path is None for path in found.values()):
+        return None
+    if any(path is None and store.size(key) is not None for key, path in found.items()):
+        return None
     return [found[key] for key in keys]

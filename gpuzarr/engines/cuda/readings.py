@@ -10,7 +10,6 @@ from gpuzarr.engines.cuda.kvikio_reader import PAGE, KvikioReading, local_paths
 from gpuzarr.engines.cuda.remote_reader import RemoteReading, find_urls
 from gpuzarr.engines.cuda.slabs import slab_nbytes
 from gpuzarr.engines.cuda.staging import HostPart, PinnedReading, find_decoders, staged_nbytes
-from gpuzarr.stores.store import url_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,8 +70,6 @@ def find_direct(engine: CudaEngine, batch: Batch, store: Store) -> DirectReading
     device, keys = engine.on_device, batch.requests.keys
     if engine.io == "kvikio" and (urls := find_urls(store, batch.requests)) is not None:
         return DirectReading(batch, lambda: RemoteReading(batch, store, urls, device, engine.pool))
-    if url_of(store, keys[0]) is not None:
-        return None
     paths = local_paths(store, keys)
     if paths is None:
         return None

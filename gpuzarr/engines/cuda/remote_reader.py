@@ -1,11 +1,12 @@
 """Hop 8 by kvikio from HTTP servers and S3: ranges of objects straight to device memory.
 
-kvikio asks a URL for a range and looks at nothing else: it knows no etags, and takes a short answer
-for a whole one. So the store is asked, once an object when all ranges are there, for its size and
-validator, which must be those that it had before. Whatever is not as it should be is read again
-through the store, to the same place, so that data and errors are those of other ways. What cannot
-be seen so is a server that sends fewer or other bytes than it has: memory is zero where nothing
-came, and checksums and codecs see it if there are any.
+kvikio asks a URL for a range and looks at nothing else: it knows no etags, follows no redirection,
+and takes a short answer, or what a redirection says, for a whole one. So the ends of what it reads
+to are marked before, and bear other bytes where all has come; and the store is asked, once an
+object when all ranges are there, for its size and validator, which must be those that it had
+before. Whatever is not as it should be is read again through the store, to the same place, so that
+data and errors are those of other ways. What cannot be seen so is a server that sends other bytes
+than it has, as many as were asked for: checksums and codecs see it if there are any.
 
 The size of an object must not be asked for chunk by chunk. So only ranges are read in this way, as
 shards have them, and no objects of unknown size.
@@ -14,14 +15,19 @@ shards have them, and no objects of unknown size.
 from __future__ import annotations
 
 import logging
+import os
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from gpuzarr.engines.cuda.direct import direct_chunks
-from gpuzarr.engines.cuda.kvikio_reader import KVIKIO_ERRORS, open_remote
+from gpuzarr.engines.cuda.frames.blosc_on_device import Probe
+from gpuzarr.engines.cuda.kernels import COPY_TILE
+from gpuzarr.engines.cuda.kvikio_reader import KVIKIO_ERRORS, open_remote, task_nbytes
+from gpuzarr.engines.cuda.pieces import first_blocks
 from gpuzarr.engines.cuda.staging import MISSING, READY
+from gpuzarr.engines.cuda.work import Work
 from gpuzarr.engines.failures import check_validator
 from gpuzarr.errors import GpuzarrError, forget_frames
 from gpuzarr.plan.ranges import WHOLE
@@ -44,6 +50,8 @@ log = logging.getLogger("gpuzarr.engine")
 
 ALIGNMENT = 256
 """Bytes that places in device memory are multiples of."""
+MARK_NBYTES = 8
+"""Bytes of the mark at the end of what a request of kvikio's brings."""
 
 
 def find_urls(store: Store, requests: Requests) -> dict[str, str] | None:
@@ -60,6 +68,31 @@ def find_urls(store: Store, requests: Requests) -> dict[str, str] | None:
     return urls
 
 
+class Parts(NamedTuple):
+    """What kvikio asks for in one request each: ranges, cut where they are long."""
+
+    request: NDArray[np.int64]
+    """(p,) which request it is of."""
+    begin: NDArray[np.int64]
+    """(p,) its first byte in that."""
+    nbytes: NDArray[np.int64]
+    """(p,) its bytes."""
+
+
+def cut_parts(nbytes: NDArray[np.int64], most: int) -> Parts:
+    """Cut ranges into parts of at most so many bytes.
+
+    >>> parts = cut_parts(np.array([5, 12]), 5)
+    >>> parts.request.tolist(), parts.begin.tolist(), parts.nbytes.tolist()
+    ([0, 1, 1, 1], [0, 0, 5, 10], [5, 5, 5, 2])
+    """
+    count = -(-nbytes // most)
+    request = np.repeat(np.arange(len(nbytes)), count)
+    first = np.cumsum(count) - count
+    begin = (np.arange(len(request)) - first[request]) * most
+    return Parts(request, begin, np.minimum(nbytes[request] - begin, most))
+
+
 class RemoteReading:
     """The reads of one batch, under way."""
 
@@ -74,7 +107,7 @@ class RemoteReading:
             urls: of each object.
             device: whose memory is read into; it is of the device's stream for copies, and must be
                 kept until the host has seen that nothing uses it any more.
-            pool: for what is read again.
+            pool: for marks, and what is read again.
         """
         self._batch = batch
         self._store = store
@@ -85,19 +118,23 @@ class RemoteReading:
         rounded = -(-self._nbytes // ALIGNMENT) * ALIGNMENT
         self._begin = np.cumsum(rounded) - rounded
         self._again: list[int] = []
-        self._futures: deque[tuple[int, Any]] = deque()
+        self._futures: deque[tuple[int, int, Any]] = deque()
         self._files: dict[str, Any] = {}
         self._keys = list(urls)
         # What has no validator yet may change before the first byte is read.
         unknown = [key for key in self._keys if requests.validators.get(key) is None]
         self._before = _look(start_looks(self._store, unknown), unknown) if unknown else {}
         total = int(rounded.sum())
-        self.memory: Memory | None = device.allocate(total + ALIGNMENT, device.copy_stream)
+        self._parts = cut_parts(self._nbytes, task_nbytes())
+        self._mark = np.frombuffer(os.urandom(MARK_NBYTES), np.uint8)
+        self.memory: Memory | None = device.allocate(total + 2 * ALIGNMENT, device.copy_stream)
         self._base = -(-self.memory.address // ALIGNMENT) * ALIGNMENT
-        device.clear(self._base, total, device.copy_stream)
-        # kvikio copies on streams of its own: the memory must be there, and zero.
-        device.record(device.copy_stream).wait()
-        self._start(urls)
+        self._put_marks(total)
+        try:
+            self._start(urls)
+        except BaseException:
+            self.abort()  # nobody else knows yet what was started
+            raise
 
     @property
     def device_nbytes(self) -> int:
@@ -111,7 +148,7 @@ class RemoteReading:
         state = np.full(n, READY, np.uint8)
         errors: list[GpuzarrError | None] = [None] * n
         seen = _look(start_looks(self._store, self._keys), self._keys)
-        again = dict.fromkeys(self._again)
+        again = dict.fromkeys([*self._again, *self._find_marks()])
         again.update(dict.fromkeys(row for row in range(n) if not self._is_as_before(row, seen)))
         self._read_again(sorted(again), state, errors)
         return direct_chunks(
@@ -131,33 +168,72 @@ class RemoteReading:
             requests.keys, requests.offset, requests.nbytes, strict=True
         ):
             ends[key] = max(ends.get(key, 0), offset + nbytes)
-        for request, (key, offset, nbytes, begin) in enumerate(
-            zip(
-                *(requests.keys, requests.offset, requests.nbytes, self._begin.tolist()),
-                strict=True,
-            )
-        ):
+        for request, begin, nbytes in zip(*(c.tolist() for c in self._parts), strict=True):
+            key = requests.keys[request]
             try:
                 if key not in self._files:
                     self._files[key] = open_remote(urls[key], ends[key])
-                buffer = self._device.buffer(self._base + begin, nbytes)
+                place = self._base + int(self._begin[request]) + begin
+                buffer = self._device.buffer(place, nbytes)
+                offset = requests.offset[request] + begin
                 future = self._files[key].pread(buffer, nbytes, file_offset=offset)
-                self._futures.append((request, future))
+                self._futures.append((request, nbytes, future))
             except KVIKIO_ERRORS:  # the store tells what is wrong
                 self._again.append(request)
 
     def _collect(self) -> None:
         """Wait for all reads."""
         while self._futures:
-            request, future = self._futures[0]  # it stays known while it writes
+            request, nbytes, future = self._futures[0]  # it stays known while it writes
             try:
-                if future.get() != self._batch.requests.nbytes[request]:
+                if future.get() != nbytes:
                     self._again.append(request)
             except KVIKIO_ERRORS as error:
                 forget_frames(error)  # they hold this read's memory
                 self._again.append(request)
             self._futures.popleft()
         self._files.clear()
+
+    def _ends(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Addresses of the last bytes of all parts, and how many they are."""
+        request, begin, nbytes = self._parts
+        marked = np.minimum(nbytes, MARK_NBYTES)
+        return self._base + self._begin[request] + begin + nbytes - marked, marked
+
+    def _put_marks(self, total: int) -> None:
+        """Make the memory zero, but for a mark at the end of each part."""
+        device, stream = self._device, self._device.copy_stream
+        slab = self._pool.take(MARK_NBYTES)
+        slab.array[:] = self._mark
+        device.clear(self._base, total, stream)
+        device.upload(slab.array, self._base + total, stream)
+        address, nbytes = self._ends()
+        edges = first_blocks(nbytes, COPY_TILE)
+        work = Work()
+        work.launch(
+            "copy_ranges",
+            edges[-1],
+            work.integers(np.full(len(address), self._base + total)),
+            work.integers(address),
+            work.integers(nbytes),
+            work.integers(edges),
+            len(address),
+        )
+        table = work.run(device, self._pool, stream)
+        # kvikio copies on streams of its own, so the memory must be as it shall be.
+        device.record(stream).wait()
+        table.slab.give_back()
+        slab.give_back()
+
+    def _find_marks(self) -> list[int]:
+        """Requests that lack something: a mark is there still."""
+        address, nbytes = self._ends()
+        probe = Probe(self._device, self._pool, self._device.copy_stream)
+        found, first = probe.gather(address, nbytes)
+        same = found == self._mark[np.arange(len(found)) - np.repeat(first, nbytes)]
+        marked = np.logical_and.reduceat(same, first)
+        lacking: list[int] = np.unique(self._parts.request[marked]).tolist()
+        return lacking
 
     def _is_as_before(self, request: int, seen: dict[str, tuple[Hashable, int] | None]) -> bool:
         """Whether an object is the one that was meant, and holds the range."""

@@ -273,6 +273,8 @@ def far_faults(folder: Path, device: FakeDevice, counted: Counted) -> None:
         Fault(cut_after=100),
         Fault(reset=True),
         Fault(status=200, body=b"x" * 300_000),
+        Fault(status=206, body=b"x"),
+        Fault(status=302, body=b"moved", headers={"Location": "/elsewhere"}),
     ):
         with FileServer(sharded_store(ARRAY, (150, 100), (10, 10))) as server:
             array = gpuzarr.open_array(server.url, device="cuda", io="kvikio")
@@ -285,9 +287,33 @@ def far_faults(folder: Path, device: FakeDevice, counted: Counted) -> None:
     assert device.used == 0
 
 
+def long_reads(folder: Path, device: FakeDevice, counted: Counted) -> None:
+    """What is longer than a task is several reads, here and far away."""
+    import kvikio.defaults  # noqa: PLC0415
+
+    with kvikio.defaults.set({"task_size": 2 * kvikio_reader.PAGE}):
+        stored = sharded_store(ARRAY, (300, 200), (10, 10))
+        assert_same(ARRAY, opened(write(folder, stored))[...])
+        assert len(counted.reads) >= ARRAY.nbytes // (2 * kvikio_reader.PAGE)
+        with FileServer(stored) as server:
+            array = gpuzarr.open_array(server.url, device="cuda", io="kvikio")
+            for fault in (None, Fault(status=403)):
+                server.fault = lambda seen, fault=fault: (  # type: ignore[misc]
+                    None if "user-agent" in seen.headers else fault
+                )
+                server.forget()
+                assert_same(ARRAY, array[...])
+                by_kvikio = [seen for seen in server.seen if "user-agent" not in seen.headers]
+                assert len(by_kvikio) == -(-ARRAY.nbytes // (2 * kvikio_reader.PAGE))
+    assert device.used == 0
+
+
 if __name__ == "__main__":
     assert kvikio_reader.unavailable() is None, kvikio_reader.unavailable()
     assert not kvikio_reader.gds_available()
+    import kvikio.defaults
+
+    assert kvikio.defaults.get("num_threads") == kvikio_reader.THREADS
     fake = FakeDevice()
     with installed(fake):
         globals()[sys.argv[1]](Path(sys.argv[2]) / "store", fake, Counted())

@@ -100,6 +100,7 @@ def run(name: str, folder: Path) -> str:
     [
         *("whole_arrays", "shards", "missing_and_damaged", "refused", "changing_files", "memory"),
         *("other_stores", "several_stores", "overlap", "orders", "far_shards", "far_faults"),
+        "long_reads",
     ],
 )
 def test_reads(name: str, tmp_path: Path) -> None:

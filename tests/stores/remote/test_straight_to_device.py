@@ -14,7 +14,7 @@ import pytest
 import gpuzarr
 from gpuzarr.engines.cuda import remote_reader
 from gpuzarr.engines.cuda.remote_reader import find_urls
-from gpuzarr.errors import ChunkError, GpuzarrError, StoreError
+from gpuzarr.errors import GpuzarrError, StoreError
 from gpuzarr.plan.ranges import WHOLE, Requests
 from gpuzarr.stores.memory import MappingStore
 from gpuzarr.stores.remote.objects import ObjectStore
@@ -25,7 +25,7 @@ from tests.engines.cuda.fake_device import FakeDevice
 from tests.engines.cuda.stores import BLOSC, blosc
 
 from .loopback import Fault, FileServer
-from .pretend_kvikio import by_kvikio, pretend_kvikio, requests_of
+from .pretend_kvikio import RemoteFile, by_kvikio, pretend_kvikio, requests_of
 from .test_failures import quick
 
 if TYPE_CHECKING:
@@ -125,6 +125,9 @@ FAULTS = {
     "cut": Fault(cut_after=100),
     "reset": Fault(reset=True),
     "more than was asked for": Fault(status=200, body=b"x" * 100_000),
+    "less than was asked for": Fault(status=206, body=b"\x02\x01"),
+    "nothing": Fault(status=206, body=b""),
+    "sent elsewhere": Fault(status=302, body=b"moved", headers={"Location": "/elsewhere"}),
 }
 
 
@@ -140,13 +143,63 @@ def test_what_kvikio_does_not_get_is_read_again(
     del device
 
 
-def test_short_answers_leave_zeros_for_the_codec_to_see(device: FakeDevice) -> None:
-    """kvikio takes them for whole ones; nothing of earlier reads is in that memory."""
-    with FileServer(shards(packed=True)) as server:
+def test_zeros_are_not_taken_for_what_did_not_come(device: FakeDevice) -> None:
+    nothing = np.zeros_like(VALUES)
+    with FileServer(shards(nothing)) as server:
         array = opened(server)
-        server.fault = lambda seen: Fault(status=206, body=b"\x02\x01") if by_kvikio(seen) else None
-        with pytest.raises(ChunkError):
+        server.forget()
+        assert_same(nothing, array[...])
+        assert requests_of(server) == {"kvikio": 4, "GET": 4, "HEAD": 4}
+    del device
+
+
+def test_objects_that_lie_elsewhere(device: FakeDevice, server: FileServer) -> None:
+    """obstore follows redirections, kvikio does not."""
+    with FileServer({}) as front:
+        front.fault = lambda seen: Fault(
+            status=302, body=b"moved", headers={"Location": server.url + seen.target}
+        )
+        assert_same(VALUES, opened(front)[...])
+        assert requests_of(front)["kvikio"] == 4
+    del device
+
+
+def test_long_ranges_are_tasks_of_their_own() -> None:
+    """So a failure is known when nothing is written any more."""
+    device = FakeDevice()
+    with pretend_kvikio(1000), installed(device), FileServer(shards()) as server:
+        array = opened(server)
+        server.forget()
+        assert_same(VALUES, array[...])
+        assert requests_of(server) == {"kvikio": 4 * 5, "GET": 4, "HEAD": 4}, "of 4,800 bytes"
+        for failing in range(3):
+            server.forget()
+
+            def fault(seen: Seen, failing: int = failing) -> Fault | None:
+                if not by_kvikio(seen):
+                    assert seen.method == "HEAD" or not RemoteFile.writing
+                    return None
+                first = int(str(seen.range).split("-")[0])
+                return Fault(status=403) if first == 2000 * failing else Fault(delay_s=0.1)
+
+            server.fault = fault
+            assert_same(VALUES, array[...])
+            assert requests_of(server)["GET"] == 4, "of the ranges that failed"
+    assert device.used == 0
+
+
+def test_stores_without_urls_are_not_asked_for_sizes(device: FakeDevice) -> None:
+    """Nor for those of chunks that are not there."""
+    headers = {"client_options": {"default_headers": {"x-token": "y"}}}
+    few = {key: value for key, value in plain_store(VALUES, (10, 10)).items() if "c/7" not in key}
+    for stored, count in ((few, 48), (shards(), 8)):
+        with FileServer(stored) as server:
+            array = gpuzarr.open_array(
+                server.url, device="cuda", io="kvikio", storage_options=quick(**headers)
+            )
+            server.forget()
             array[...]
+            assert requests_of(server) == {"kvikio": 0, "GET": count, "HEAD": 0}
     del device
 
 
@@ -245,6 +298,25 @@ def test_an_interrupt_waits_for_what_is_being_written(
 
     with patch.object(remote_reader, "start_looks", interrupt), pytest.raises(KeyboardInterrupt):
         array[...]
+    assert device.used == 0
+
+
+def test_an_interrupt_at_the_start_waits_as_well(device: FakeDevice, server: FileServer) -> None:
+    array = opened(server)
+    server.fault = lambda seen: Fault(delay_s=0.2) if by_kvikio(seen) else None
+    opened_files = 0
+
+    def interrupt(url: str, nbytes: int) -> RemoteFile:
+        nonlocal opened_files
+        opened_files += 1
+        if opened_files == 3:
+            raise KeyboardInterrupt
+        return RemoteFile(url, nbytes)
+
+    with patch.object(remote_reader, "open_remote", interrupt), pytest.raises(KeyboardInterrupt):
+        array[...]
+    assert requests_of(server)["kvikio"] == 2
+    assert not RemoteFile.writing
     assert device.used == 0
 
 
