@@ -2,16 +2,16 @@
 
 Columns are made for many chunks; for a few, making them takes longer than reading. So what most
 small reads are, slices and integers of a regular chunk grid, is planned here chunk by chunk, for
-engines that decode chunks in the caller's thread. There are no failures here: where anything is
-not as it should be, `read_few` says no, and the read with columns does all of it again, and tells
-what is wrong.
+engines that can decode chunks in the caller's thread. There are no failures here: where anything is
+not as it should be, `read_few` gives nothing, and the read with columns does all of it again, and
+tells what is wrong.
 """
 
 from __future__ import annotations
 
 import logging
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gpuzarr.engines.engine import DecodesFew, FewChunk, FewRequest
 from gpuzarr.errors import DecodeError, GpuzarrError
@@ -26,7 +26,7 @@ from gpuzarr.stores.store import reads_when_asked
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
-    from gpuzarr.engines.engine import FewReader, Output
+    from gpuzarr.engines.engine import FewReader, Landing, Output
     from gpuzarr.plan.selection import Selection
     from gpuzarr.program import ShardLayout
     from gpuzarr.source import ArraySource
@@ -57,28 +57,34 @@ Places = tuple[Place, Place]
 """What is taken of a chunk, and where it goes."""
 
 
-def read_few(source: ArraySource, selection: Selection, output: Output) -> bool:
-    """Read a selection of few chunks; says whether it did, else nothing of it counts.
+def read_few(
+    source: ArraySource, selection: Selection, output: Output, stream: Any = None
+) -> Landing | None:
+    """Read a selection of few chunks.
 
     Args:
         source: the array.
         selection: what to read.
         output: where to write.
+        stream: what the work is ordered on, on a device that has streams.
+
+    Returns:
+        What is to be waited for; None if it was not read, then nothing that was written counts.
     """
     derived = source.derived
     if "few" not in derived:
         derived["few"] = FewChunks.of(source)
     few: FewChunks | None = derived["few"]
     if few is None or selection.field is not None:
-        return False
+        return None
     axes = few.cut(selection)
     if axes is None or any(log.isEnabledFor(logging.INFO) for log in logs):
-        return False
+        return None
     try:
         requests, missing = few.plan(source, axes)
     except GpuzarrError:
-        return False
-    return few.reader.read(source.store, requests, missing, output)
+        return None
+    return few.reader.read(source.store, requests, missing, output, stream)
 
 
 class FewChunks:

@@ -27,7 +27,7 @@ from gpuzarr.stores.mounted import original_key
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from gpuzarr.engines.engine import Conversion, DeviceArray, Engine, Session
+    from gpuzarr.engines.engine import Conversion, DeviceArray, Engine, Landing, Session
     from gpuzarr.plan.selection import Selection
     from gpuzarr.source import ArraySource
     from gpuzarr.stores.store import Store
@@ -87,8 +87,10 @@ def read_selection(
     view = out.reshape(selection.canonical_shape)
     output = Output(view, source.fill, conversion)
     copies = copies_to(engine, out, view, selection.shape, stream)
-    if not copies and stopped is None and stream is None and read_few(source, selection, output):
-        return PendingRead((), out)
+    if not copies and stopped is None:
+        landing = read_few(source, selection, output, stream)
+        if landing is not None:
+            return PendingRead((), out, landing=landing)
     plan = plan_chunks(selection, source.chunks, source.codecs.program.layout.dtype.itemsize)
     array_log.debug("plan: %d chunks", plan.nchunks)
     share = EngineShare(engine, (output,), (Part((source,), plan),), stream)
@@ -123,12 +125,13 @@ class PendingRead:
     Until then, only work that is ordered behind it on the same stream may use the output.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  all that a read may have
         self,
         shares: Sequence[EngineShare],
         result: Any,
         *,
         copies: Sequence[Copy] = (),
+        landing: Landing | None = None,
         stopped: Callable[[], bool] | None = None,
         explain_failure: Callable[[ChunkFailure, Store], ChunkFailure] | None = None,
     ) -> None:
@@ -138,6 +141,7 @@ class PendingRead:
             shares: what each engine does.
             result: what `result` gives.
             copies: what is to be done when all is there.
+            landing: what else is to be waited for.
             stopped: whether to give up the read; asked often, in any thread.
             explain_failure: adds to a failure in a store what else is known of it, in reads of
                 many selections.
@@ -147,6 +151,7 @@ class PendingRead:
         self._parts = [part for share in shares for part in share.parts]
         self._result = result
         self._copies = copies
+        self._landing = landing
         self._stopped = stopped
         self._explain_failure = explain_failure
         self._missing = 0
@@ -171,6 +176,8 @@ class PendingRead:
             return self._result
         sources = [source for part in self._parts for source in part.sources]
         with named_errors(*common_place(sources)):
+            if self._landing is not None:
+                self._landing.wait()
             try:
                 missing = self._finish()
             except (ChunkError, StoreError) as error:

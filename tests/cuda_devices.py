@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def rates_with(host: float, device: float) -> Rates:
     """Rates at which only the decoded bytes count: so many a second on either side."""
     codecs = {name: CodecRates(host, 1e15, device) for name in DEFAULTS.codecs}
-    return replace(DEFAULTS, codecs=codecs, batch_s=0.0, chunk_s=0.0)
+    return replace(DEFAULTS, codecs=codecs, batch_s=0.0, columns_s=0.0, chunk_s=0.0)
 
 
 DEVICE_WINS = rates_with(host=1.0, device=1e15)

@@ -39,6 +39,8 @@ from tests.test_read import numbers, stored_arrays
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from gpuzarr.engines.engine import Landing
+
 
 LIMIT_S = 60.0
 GZIP = {"name": "gzip", "configuration": {"level": 1}}
@@ -67,9 +69,10 @@ def watched() -> Iterator[list[bool]]:
     """What `read_few` says, read after read."""
     said: list[bool] = []
 
-    def read_few(*arguments: Any) -> bool:
-        said.append(few.read_few(*arguments))
-        return said[-1]
+    def read_few(*arguments: Any) -> Landing | None:
+        landing = few.read_few(*arguments)
+        said.append(landing is not None)
+        return landing
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pending, "read_few", read_few)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 import gpuzarr
 from gpuzarr import few
-from gpuzarr.engines.cpu import few as cpu_few
+from gpuzarr.engines.cpu import few_writes
 from gpuzarr.engines.cpu.copying import put
-from gpuzarr.engines.cpu.lines import LEAST_COUNT, find_lines
+from gpuzarr.engines.cpu.few_writes import LEAST_COUNT, find_lines
 from gpuzarr.engines.engine import FewChunk
 from tests.arrays import plain_store, sharded_store
 from tests.stored import assert_result
@@ -75,7 +75,7 @@ def test_a_line_is_one_assignment(kind: str, monkeypatch: pytest.MonkeyPatch) ->
         made.append(target.shape)
         put(target, part)
 
-    monkeypatch.setattr(cpu_few, "put", counted)
+    monkeypatch.setattr(few_writes, "put", counted)
     assert_result(array[5, 2:398], ARRAY[5, 2:398])
     assert made == [(1, 2), (1, 98, 4), (1, 2)]
 

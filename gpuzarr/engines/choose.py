@@ -125,6 +125,7 @@ def _make_cuda_engine(wishes: Wishes, device: Device, alone: bool) -> CudaEngine
         io=wishes.io,
         threads=wishes.threads,
         memory_limit=wishes.memory_limit,
+        host_few=_cpu_engine(wishes.threads, wishes.memory_limit).few,
     )
 
 

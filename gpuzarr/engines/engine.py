@@ -156,6 +156,18 @@ class FewRequest(NamedTuple):
     chunks: list[FewChunk]
 
 
+class Landing(Protocol):
+    """The rest of a read of a few chunks."""
+
+    def wait(self) -> None:
+        """Block until all is written.
+
+        Raises:
+            DeviceError: the device failed.
+        """
+        ...
+
+
 class FewReader(Protocol):
     """Reads a few chunks of one program and shape at once, in the caller's thread."""
 
@@ -165,14 +177,16 @@ class FewReader(Protocol):
         requests: Sequence[FewRequest],
         missing: Sequence[tuple[slice, ...]],
         output: Output,
-    ) -> bool:
-        """Fetch, decode and write chunks; says whether all of it went well.
+        stream: Any = None,
+    ) -> Landing | None:
+        """Fetch, decode and write chunks; gives what to wait for, None if anything went wrong.
 
         Args:
             store: where they lie.
             requests: what to fetch.
             missing: where chunks belong that are not stored.
             output: where all is written.
+            stream: as in `Engine.begin`.
         """
         ...
 

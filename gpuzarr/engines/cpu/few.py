@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpuzarr.engines.conversion import convert
 from gpuzarr.engines.cpu.blosc_parts import HEAD_NBYTES, decode_run, find_runs
-from gpuzarr.engines.cpu.copying import put, view
+from gpuzarr.engines.cpu.copying import view
 from gpuzarr.engines.cpu.crew import Crew
 from gpuzarr.engines.cpu.decoders import may_run_here
 from gpuzarr.engines.cpu.fetcher import MOST_HELD_NBYTES, EncodedMemory
 from gpuzarr.engines.cpu.few_requests import PASSED_ON, fetch, part_of, split
-from gpuzarr.engines.cpu.lines import LEAST_COUNT, find_lines
+from gpuzarr.engines.cpu.few_writes import (
+    LANDED,
+    LEAST_COUNT,
+    find_lines,
+    put_fill,
+    put_line,
+    put_part,
+)
 from gpuzarr.engines.cpu.prepared import is_part
 from gpuzarr.engines.cpu.session import is_much
 from gpuzarr.engines.cpu.task import RUN_NBYTES
@@ -34,7 +40,7 @@ if TYPE_CHECKING:
     from gpuzarr.engines.cpu.crew import Work
     from gpuzarr.engines.cpu.decoder import ChunkDecoder
     from gpuzarr.engines.cpu.prepared import Span
-    from gpuzarr.engines.engine import FewChunk, FewRequest, Output
+    from gpuzarr.engines.engine import FewChunk, FewRequest, Landing, Output
     from gpuzarr.program import DecodeProgram
     from gpuzarr.stores.store import Store, Wanted
 
@@ -83,11 +89,24 @@ class CpuFewReader:
         requests: Sequence[FewRequest],
         missing: Sequence[tuple[slice, ...]],
         output: Output,
+        stream: object = None,
+    ) -> Landing | None:
+        """Fetch, decode and write chunks; there is nothing to wait for."""
+        if stream is not None:  # the session says what is wrong with that
+            return None
+        return LANDED if self._read(store, requests, missing, output) else None
+
+    def _read(
+        self,
+        store: Store,
+        requests: Sequence[FewRequest],
+        missing: Sequence[tuple[slice, ...]],
+        output: Output,
     ) -> bool:
-        """Fetch, decode and write chunks; says whether all of it went well."""
+        """Says whether all went well."""
         try:
             for place in missing:
-                _fill(output, place)
+                put_fill(output, place)
             if not requests:
                 return True
             if self._nbytes > FEW_NBYTES and not self._reads_boxes(store, requests):
@@ -179,7 +198,7 @@ class CpuFewReader:
                     continue
                 data = fetch(store, request, memory)
                 if data is None:
-                    _fill(output, request.chunks[0].put)
+                    put_fill(output, request.chunks[0].put)
                     continue
                 for chunk in request.chunks:
                     self._write(part_of(data, chunk), chunk, output)
@@ -206,12 +225,12 @@ class CpuFewReader:
             raise MemoryLimitError(f"{nbytes} bytes are much for one thread")
         blob = store.read(request.key, begin, nbytes, memory.allocate)
         if blob is None:
-            _fill(output, chunk.put)
+            put_fill(output, chunk.put)
             return
         if blob.size != self._nbytes or len(blob.data) != nbytes:
             raise ChunkError("the object has another size than a chunk")
         values: NDArray[Any] = np.ndarray(shape, dtype, blob.data, 0, strides)
-        _put(output, chunk.put, values)
+        put_part(output, chunk.put, values)
 
     def _read_blocks(
         self, store: Store, request: FewRequest, output: Output, memory: EncodedMemory
@@ -252,7 +271,7 @@ class CpuFewReader:
         values = self._decoder.decode_by(fill)
         if values is None:
             return False
-        _put(output, chunk.put, values[chunk.take])
+        put_part(output, chunk.put, values[chunk.take])
         return True
 
     def _fetch_all(
@@ -291,7 +310,7 @@ class CpuFewReader:
         found: list[FewChunk] = []
         for request, data in zip(requests, fetched, strict=True):
             if data is None:
-                _fill(output, request.chunks[0].put)
+                put_fill(output, request.chunks[0].put)
                 continue
             for chunk in request.chunks:
                 encoded.append(part_of(data, chunk))
@@ -314,7 +333,7 @@ class CpuFewReader:
             end = 0
             for line in find_lines(some) if in_lines else ():
                 self._put_each(some[end : line.start], values[end : line.start], output)
-                _put_line(output, some[line], values[line])
+                put_line(output, some[line], values[line])
                 end = line.stop
             self._put_each(some[end:], values[end:], output)
 
@@ -331,7 +350,7 @@ class CpuFewReader:
     def _put_each(chunks: Sequence[FewChunk], values: NDArray[Any], output: Output) -> None:
         """Write what is taken of chunks; `values` are (n, ...) all of them."""
         for chunk, value in zip(chunks, values, strict=True):
-            _put(output, chunk.put, value[chunk.take])
+            put_part(output, chunk.put, value[chunk.take])
 
     def _write(self, encoded: memoryview, chunk: FewChunk, output: Output) -> None:
         """Decode a chunk, and write what is taken of it."""
@@ -340,7 +359,7 @@ class CpuFewReader:
             if target.nbytes == self._nbytes and self._is_memory(target):
                 self._decoder.decode(encoded, target.reshape(-1).view(np.uint8).data)
                 return
-        _put(output, chunk.put, self._decode(encoded, chunk.take))
+        put_part(output, chunk.put, self._decode(encoded, chunk.take))
 
     def _decode(self, encoded: memoryview, take: tuple[slice, ...]) -> NDArray[Any]:
         """What is taken of a chunk."""
@@ -372,24 +391,3 @@ class CpuFewReader:
 
 def _never() -> bool:
     return False
-
-
-def _put(output: Output, place: tuple[slice, ...], part: NDArray[Any]) -> None:
-    """Convert and write what was taken of a chunk."""
-    conversion = output.conversion
-    put(view(output.array, place), part if conversion.identity else convert(part, conversion))
-
-
-def _put_line(output: Output, chunks: Sequence[FewChunk], values: NDArray[Any]) -> None:
-    """The same of chunks that `find_lines` found."""
-    *others, first = chunks[0].put
-    target = output.array[(*others, slice(first.start, chunks[-1].put[-1].stop))]
-    part = np.moveaxis(values[(slice(None), *chunks[0].take)], 0, -2)
-    conversion = output.conversion
-    put(target.reshape(part.shape), part if conversion.identity else convert(part, conversion))
-
-
-def _fill(output: Output, place: tuple[slice, ...]) -> None:
-    conversion = output.conversion
-    fill = output.fill if conversion.identity else convert(output.fill, conversion)
-    output.array[(*place, ...)] = fill  # "..." since an object's place would take the array itself

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gpuzarr.engine")
 
-FORMAT = 1
+FORMAT = 2
 """Of the files; others are ignored."""
 MOST_NBYTES = 1 << 16
 """Larger files are ignored."""

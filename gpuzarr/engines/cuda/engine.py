@@ -22,6 +22,7 @@ from gpuzarr.engines.cuda.capability import (
     why_not_direct,
 )
 from gpuzarr.engines.cuda.device_program import DeviceProgram, cut_program
+from gpuzarr.engines.cuda.few import CudaFewReader
 from gpuzarr.engines.cuda.layout import device_nbytes_factor
 from gpuzarr.engines.cuda.placing import report_places
 from gpuzarr.engines.cuda.session import CudaSession
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from gpuzarr.engines.cuda.device import Device, Stream
     from gpuzarr.engines.cuda.staging import DecoderFor
     from gpuzarr.engines.cuda.tuning import Rates
-    from gpuzarr.engines.engine import DeviceArray, Output, PlacesReport
+    from gpuzarr.engines.engine import DeviceArray, FewReader, Output, PlacesReport
     from gpuzarr.engines.trace import Trace
     from gpuzarr.plan.batches import Batch
     from gpuzarr.program import DecodeProgram
@@ -76,6 +77,7 @@ class CudaEngine:
         memory_limit: int | None = None,
         pool: SlabPool | None = None,
         rates: Rates | None = None,
+        host_few: Callable[[DecodeProgram, tuple[int, ...]], FewReader | None] | None = None,
     ) -> None:
         """Make an engine.
 
@@ -94,6 +96,8 @@ class CudaEngine:
             pool: the device's slabs.
             rates: how fast both sides are, for decode="auto"; None: what was measured here, or
                 defaults.
+            host_few: what reads a few chunks into NumPy arrays, for small reads that the host
+                decodes.
         """
         self.on_device = device
         self.device = device.name
@@ -102,6 +106,7 @@ class CudaEngine:
         self.name = name
         self.decoder_for = decoder_for
         self._host_unsupported = host_unsupported
+        self._host_few = host_few
         self.threads = threads or cpu_count()
         self.cores = min(self.threads, cpu_count())
         """Threads that decode on the host at once."""
@@ -236,6 +241,13 @@ class CudaEngine:
         """Start a read, ordered on a stream; None: the caller's current one."""
         del stopped  # a batch is not long, and none is begun once it says so
         return CudaSession(self, outputs, self._ordered(stream))
+
+    def few(self, program: DecodeProgram, shape: tuple[int, ...]) -> FewReader | None:
+        """A reader for what the host is to decode; None where the device decodes whatever comes."""
+        if self.decode == "device" or self.reads_directly(program) or self._host_few is None:
+            return None
+        host = self._host_few(program, shape)
+        return None if host is None else CudaFewReader(self, host, program, shape)
 
     def _ordered(self, stream: Stream | None) -> Stream:
         """The stream that work is ordered on."""

@@ -26,8 +26,10 @@ by default, decoding there, changes only where even that is clearly slower.
                 T. Augspurger's, and would speak for the host, which uploads more.
     read        5.3 GB/s: ranges of 1 MiB from the page cache, one thread.
     a batch     0.5 ms more of the host's time if the device decodes it (walk, tables, more
-                launches), and 10 us for a chunk that the host decodes, by one thread at a time:
-                this engine's own work, timed on the fake device of its tests.
+                launches), and 10 us for a chunk that the host decodes, by one thread at a time;
+                1.2 ms more for a small read that goes by columns and launches than for one
+                that is one copy (1 to 64 chunks of zstd, decode="host" both): this engine's
+                own work, timed on the fake device of its tests.
 """
 
 from __future__ import annotations
@@ -69,7 +71,10 @@ class Rates:
     chunk_s: float
     """What a chunk costs the host that decodes it, whatever its size, one thread at a time."""
     batch_s: float
-    """What a batch costs more where the device decodes it, whatever its size."""
+    """What a batch costs more where the device decodes it, whatever its size..."""
+    columns_s: float
+    """...and what a small read costs more that goes by columns, tables and launches at all, and not
+    as one copy from the host (`few.py`)."""
     upload: float
     """From pinned memory to the device."""
     read: float
@@ -90,6 +95,7 @@ DEFAULTS: Final = Rates(
     filters=3.1e9,  # numcodecs' shuffle: 2 MiB in 675 us
     chunk_s=10e-6,
     batch_s=0.5e-3,
+    columns_s=1.2e-3,
     upload=25e9,
     read=5.3e9,
 )

@@ -85,7 +85,7 @@ def test_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def changed(**changes: Any) -> bytes:
     """A file that was sound before."""
-    document = {"format": 1, "machine": asdict(MACHINE), "rates": document_of(RATES)}
+    document = {"format": 2, "machine": asdict(MACHINE), "rates": document_of(RATES)}
     return json.dumps(document | changes).encode()
 
 
@@ -102,7 +102,7 @@ def with_upload(value: Any) -> bytes:
         (b"[1, 2]", "indices"),
         (b"[" * 60_000, "recursion"),
         (changed() + b" " * (1 << 16), "too large"),
-        (changed(format=2), "format is 2"),
+        (changed(format=1), "format is 1"),
         (changed(machine=asdict(replace(MACHINE, cores=3))), "another machine"),
         (changed(rates={}), "codecs"),
         (changed(rates=document_of(RATES) | {"codecs": {"zstd": {}}}), "host"),
@@ -208,7 +208,7 @@ def test_engines_take_what_was_measured_and_measure_nothing(
     assert_same(ARRAY, opened(store)[...])
     assert not folder.exists()
     for rates, decompresses in ((HOST_WINS, False), (DEVICE_WINS, True), (HOST_WINS, False)):
-        save(machine_of(fake), replace(rates, batch_s=1e-6, chunk_s=1e-6))
+        save(machine_of(fake), replace(rates, batch_s=1e-6, columns_s=1e-6, chunk_s=1e-6))
         forget_engines()
         fake.counts.clear()
         assert_same(ARRAY, opened(store)[...])

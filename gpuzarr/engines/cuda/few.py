@@ -1,0 +1,161 @@
+"""A few chunks for a GPU by way of the host, which decodes them; see `gpuzarr.few`.
+
+What a small read costs on a device are tables, launches and waiting, not bytes. So where the cost
+model leaves it to the host, the host's own reader does all of it: it writes what is wanted of the
+chunks, converted, to pinned memory of the result's form, which one copy takes to the result.
+
+    requests -> host's reader -> pinned: the result -> one copy
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from gpuzarr.engines.cuda.cost import DOUBT, BatchFacts, estimate
+from gpuzarr.engines.cuda.tuning import STREAM_NBYTES, UNKNOWN_RATIO
+from gpuzarr.engines.engine import Output
+from gpuzarr.errors import GpuzarrError
+from gpuzarr.plan.ranges import WHOLE
+from gpuzarr.program import VerifyChecksum
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gpuzarr.engines.cuda.device import Device, Event, Stream
+    from gpuzarr.engines.cuda.engine import CudaEngine
+    from gpuzarr.engines.cuda.slabs import Slab
+    from gpuzarr.engines.engine import FewReader, FewRequest
+    from gpuzarr.program import DecodeProgram
+    from gpuzarr.stores.store import Store
+
+MOST_NBYTES = 1 << 24
+"""Results above this size go through a session, which uploads some while it decodes others."""
+
+
+class CudaFewReader:
+    """See `gpuzarr.engines.engine.FewReader`."""
+
+    def __init__(
+        self, engine: CudaEngine, host: FewReader, program: DecodeProgram, shape: tuple[int, ...]
+    ) -> None:
+        """Take what chunks of one program and shape are read with.
+
+        Args:
+            engine: the device's.
+            host: reads them into NumPy arrays.
+            program: how they are decoded.
+            shape: of a chunk.
+        """
+        self._engine = engine
+        self._host = host
+        self._nbytes = program.decoded_nbytes(shape)
+        cut = engine.cut(program)
+        self._codec = None if cut.decompress is None else cut.decompress.format
+        self._largest_stream = min(self._nbytes, STREAM_NBYTES.get(self._codec or "", self._nbytes))
+        self._steps = sum(not isinstance(step, VerifyChecksum) for step in cut.steps)
+
+    def read(
+        self,
+        store: Store,
+        requests: Sequence[FewRequest],
+        missing: Sequence[tuple[slice, ...]],
+        output: Output,
+        stream: Any = None,
+    ) -> Upload | None:
+        """Read chunks into pinned memory, and start to copy it."""
+        engine, array = self._engine, output.array
+        dtype, nbytes = output.conversion.result, int(array.nbytes)
+        if nbytes > MOST_NBYTES or array.dtype != dtype or not array.flags.c_contiguous:
+            return None
+        if not self._is_for_host(requests):
+            return None
+        device = engine.on_device
+        upload = Upload(device, engine.pool.take(nbytes), stream)
+        try:
+            values = upload.array.view(dtype).reshape(array.shape)
+            staged = Output(values, output.fill, output.conversion)
+            if self._host.read(store, requests, missing, staged) is None:
+                upload.give_back()
+                return None
+            upload.start(device.address_of(array))
+        except BaseException:
+            upload.wait()
+            raise
+        return upload
+
+    def _is_for_host(self, requests: Sequence[FewRequest]) -> bool:
+        """Whether the host decodes so many chunks: by the rule for batches, where there is one."""
+        engine, rates = self._engine, self._engine.rates
+        if engine.decode == "host":
+            return True
+        count = sum(len(request.chunks) for request in requests)
+        decoded = count * self._nbytes
+        if self._codec is None:  # the device would do no more than filters and the scatter
+            host_s = count * rates.chunk_s + max(self._steps, 1) * decoded / rates.filters
+            return DOUBT * host_s < rates.columns_s
+        known = sum(request.nbytes for request in requests if request.nbytes != WHOLE)
+        facts = BatchFacts(
+            self._codec,
+            chunks=count,
+            requests=count,  # its chunks are shared out, whatever they lie in
+            encoded_nbytes=known or int(decoded / UNKNOWN_RATIO),
+            decoded_nbytes=decoded,
+            largest_stream=self._largest_stream,
+            filters=self._steps - 1,
+            threads=engine.cores,
+        )
+        found = estimate(facts, rates)
+        return DOUBT * found.host_s < found.device_s + rates.columns_s
+
+
+class Upload:
+    """A result in pinned memory, on its way; see `gpuzarr.engines.engine.Landing`."""
+
+    def __init__(self, device: Device, slab: Slab, stream: Stream | None) -> None:
+        """Nothing is started yet.
+
+        Args:
+            device: where it goes.
+            slab: holds the result.
+            stream: what the copy is ordered on; None: the caller's current one.
+        """
+        self._device = device
+        self._slab: Slab | None = slab
+        self._stream = device.current_stream() if stream is None else device.as_stream(stream)
+        self._is_started = False
+        self._landed: Event | None = None
+
+    @property
+    def array(self) -> Any:
+        """The memory, uint8."""
+        assert self._slab is not None  # noqa: S101  it is asked for before it is given back
+        return self._slab.array
+
+    def start(self, address: int) -> None:
+        """Start the copy to an address."""
+        self._is_started = True
+        self._device.upload(self.array, address, self._stream)
+        self._landed = self._device.record(self._stream)
+
+    def wait(self) -> None:
+        """Block until the result is there."""
+        if self._slab is None:
+            return
+        if self._is_started:
+            if self._landed is None:  # it was interrupted while it was started
+                self._landed = self._device.record(self._stream)
+            self._landed.wait()
+        self.give_back()
+
+    def give_back(self) -> None:
+        """The memory is not needed any more."""
+        slab, self._slab = self._slab, None
+        if slab is not None:
+            slab.give_back()
+
+    def __del__(self) -> None:
+        """Of a read that nobody waits for: the device reads the memory until the copy is done."""
+        if getattr(self, "_slab", None) is not None:
+            with suppress(GpuzarrError):
+                self.wait()
