@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,12 @@ def pytest_configure(config: pytest.Config) -> None:
     boxes.LEAST_PIECES = 3
     # ... and not as a few chunks are; tests/test_few.py and the conformance tests do that.
     few.MOST_CHUNKS = 0
+
+
+def pytest_collection_finish() -> None:
+    """What was collected stays: the garbage collector need not look at it, test after test."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

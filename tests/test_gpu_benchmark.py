@@ -65,12 +65,14 @@ def test_every_row_has_its_numbers(whole: tuple[Path, Result, str]) -> None:
                 assert about["GB/s"] > 0
             elif find_spec(PEERS[reader]) is None:
                 assert "missing" in about
-        assert row["launches"] > 0
-        assert row["copies"] == 3, "bytes and table go up, statuses come down"
-        assert row["peak device memory, MB"] > row["result, MB"]
+        # Bytes and a table go up, statuses come down; of what the host decodes, the result goes up.
+        assert row["copies"] == (3 if row["launches"] else 1)
+        assert (row["peak device memory, MB"] > row["result, MB"]) == (row["launches"] > 0)
         limits = row["limit, ms"]
         assert row["limited by"] == max(limits, key=limits.get)
         assert (limits["decompress"] == 0) == (row["name"] == "h")
+    assert any(row["launches"] for row in found["rows"])
+    assert [row["launches"] > 0 for row in found["small"]] == [False, False, False, True]
     for name in (*ROWS, *SMALL):
         assert f"| {name.removeprefix('s, ')} " in printed
     assert "nothing left out" in printed
