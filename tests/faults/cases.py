@@ -188,23 +188,24 @@ ENGINES: dict[str, dict[str, Any]] = {
     "few, threads": {"device": "cpu", "threads": 3},
     "cuda": {"device": "cuda"},
     "cuda, host": {"device": "cuda", "decode": "host"},
+    "cuda, few": {"device": "cuda", "decode": "host", "threads": 1},
 }
-"""The CPU engine with columns and without, and the CUDA engine on the fake device."""
+"""The CPU engine and the CUDA engine, on the fake device, with columns and without."""
 
 
 @contextmanager
 def engine(name: str) -> Iterator[Opener]:
     """One of `ENGINES`; the fake device must have all of its memory back in the end."""
     opener = Opener(ENGINES[name])
-    if name.startswith("cuda"):
+    with pytest.MonkeyPatch.context() as patch:
+        if "few" in name:
+            patch.setattr(few, "MOST_CHUNKS", 128)
+            patch.setattr(cpu_few, "MUCH_COUNT", 2)
+        if not name.startswith("cuda"):
+            yield opener
+            return
         opener.fake = FakeDevice()
         with installed(opener.fake):
             yield opener
             gc.collect()
             assert opener.fake.used == 0, "memory on the device was not given back"
-        return
-    with pytest.MonkeyPatch.context() as patch:
-        if name.startswith("few"):
-            patch.setattr(few, "MOST_CHUNKS", 128)
-            patch.setattr(cpu_few, "MUCH_COUNT", 2)
-        yield opener

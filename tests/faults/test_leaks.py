@@ -62,7 +62,7 @@ def check_no_growth(work: Callable[[int], Any], times: int = 7) -> None:
     assert now - held < GROWTH_NBYTES
 
 
-NAMES = ["cpu, threads", "few, threads", "cuda"]
+NAMES = ["cpu, threads", "few, threads", "cuda", "cuda, few"]
 
 
 @pytest.mark.parametrize("name", NAMES)

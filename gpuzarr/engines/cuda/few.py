@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from gpuzarr.engines.cuda.cost import DOUBT, BatchFacts, estimate
+from gpuzarr.engines.cuda.transfer import find_transfer
 from gpuzarr.engines.cuda.tuning import STREAM_NBYTES, UNKNOWN_RATIO
 from gpuzarr.engines.engine import Output
 from gpuzarr.errors import GpuzarrError
@@ -49,6 +50,7 @@ class CudaFewReader:
         """
         self._engine = engine
         self._host = host
+        self._stored = program.layout.dtype
         self._nbytes = program.decoded_nbytes(shape)
         cut = engine.cut(program)
         self._codec = None if cut.decompress is None else cut.decompress.format
@@ -64,14 +66,19 @@ class CudaFewReader:
         stream: Any = None,
     ) -> Upload | None:
         """Read chunks into pinned memory, and start to copy it."""
-        engine, array = self._engine, output.array
+        device, array = self._engine.on_device, output.array
         dtype, nbytes = output.conversion.result, int(array.nbytes)
         if nbytes > MOST_NBYTES or array.dtype != dtype or not array.flags.c_contiguous:
             return None
         if not self._is_for_host(requests):
             return None
-        device = engine.on_device
-        upload = Upload(device, engine.pool.take(nbytes), stream)
+        ordered = device.current_stream() if stream is None else device.as_stream(stream)
+        try:
+            find_transfer(self._stored, output.conversion)  # what large reads refuse, these do too
+            slab = self._engine.pool.take(nbytes)
+        except GpuzarrError:  # told by the read with columns
+            return None
+        upload = Upload(device, slab, ordered)
         try:
             values = upload.array.view(dtype).reshape(array.shape)
             staged = Output(values, output.fill, output.conversion)
@@ -112,17 +119,17 @@ class CudaFewReader:
 class Upload:
     """A result in pinned memory, on its way; see `gpuzarr.engines.engine.Landing`."""
 
-    def __init__(self, device: Device, slab: Slab, stream: Stream | None) -> None:
+    def __init__(self, device: Device, slab: Slab, stream: Stream) -> None:
         """Nothing is started yet.
 
         Args:
             device: where it goes.
             slab: holds the result.
-            stream: what the copy is ordered on; None: the caller's current one.
+            stream: what the copy is ordered on.
         """
         self._device = device
         self._slab: Slab | None = slab
-        self._stream = device.current_stream() if stream is None else device.as_stream(stream)
+        self._stream = stream
         self._is_started = False
         self._landed: Event | None = None
 

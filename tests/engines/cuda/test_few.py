@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import gpuzarr
 from gpuzarr import few
 from gpuzarr.engines.cuda import few as cuda_few
+from gpuzarr.engines.cuda import transfer
 from gpuzarr.engines.cuda.engine import CudaEngine
 from gpuzarr.engines.cuda.tuning import DEFAULTS
 from tests.arrays import plain_store, sharded_store
@@ -144,6 +145,31 @@ def test_large_results_go_through_a_session(
 
 def test_a_memory_limit_is_a_sessions_business(device: FakeDevice) -> None:
     assert not goes_the_short_way(device, compressed(memory_limit=1 << 20))
+
+
+def test_what_large_reads_refuse_is_refused(
+    device: FakeDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find_converted(*_: Any) -> None:
+        raise gpuzarr.UnsupportedError("not on the GPU")
+
+    monkeypatch.setattr(transfer, "find_converted", find_converted)
+    transfer.find_transfer.cache_clear()
+    with pytest.raises(gpuzarr.UnsupportedError, match="not on the GPU"):
+        compressed().read(CROP, dtype="f4")
+    assert not device.counts["upload"]
+
+
+def test_memory_that_cannot_be_pinned_is_told_of_as_usual(
+    device: FakeDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pin(_: int) -> None:
+        raise gpuzarr.MemoryLimitError("nothing can be pinned")
+
+    array = compressed()
+    monkeypatch.setattr(device, "pin", pin)
+    with pytest.raises(gpuzarr.MemoryLimitError, match="nothing can be pinned"):
+        array[CROP]
 
 
 def test_memory_of_any_form_is_read_into(device: FakeDevice) -> None:
