@@ -2,16 +2,16 @@
 # Everything that only a GPU can show, unattended, in stages of under nine minutes each:
 #
 #   gpu_check.sh wheels     on a machine with a package index: what the GPU machine needs, in .gpu-wheels/
-#   gpu_check.sh more-wheels   the peers that do not fit beside that, in .gpu-more-wheels/
+#   gpu_check.sh more-wheels   peers, xarray and dask, which do not fit beside that, in .gpu-more-wheels/
 #   gpu_check.sh setup      on the GPU machine, offline: an environment in .venv-gpu/, and what it is
-#   gpu_check.sh more-setup    the peers, if .gpu-more-wheels/ is there, into the same environment
+#   gpu_check.sh more-setup    those, if .gpu-more-wheels/ is there, into the same environment
 #   gpu_check.sh test       the tests marked `gpu`, where a skip is a failure
 #   gpu_check.sh sanitize   a subset under compute-sanitizer, tool by tool
 #   gpu_check.sh bench [SECTION...]   gpuzarr beside its peers, and the ceilings of the machine
 #
-# `more-setup` comes before `bench`, which takes two or three calls: each goes on where the one before
-# it ended, if it is the same machine and commit. It is complete when it says "nothing left out". The
-# sections are those of `gpu.py`.
+# `more-setup` comes before `test` and `bench`. The latter takes two or three calls: each goes on where
+# the one before it ended, if it is the same machine and commit. It is complete when it says "nothing
+# left out". The sections are those of `gpu.py`.
 #
 # `wheels` runs in an environment with the `test` extra. The GPU machine has Python 3.12 with CuPy and
 # NumPy, which GPU_PYTHON names (default: python3). Results go to $OUT (default
@@ -41,9 +41,10 @@ packages=(
   pytest pluggy iniconfig pygments pytest-xdist execnet hypothesis sortedcontainers
 )
 
-# Peers, with what they need beside the above.
+# Peers, and whose doors are tested, with what they need beside the above.
 more_packages=(
   tensorstore czarr session-info2 nvidia-nvcomp-cu13 rmm-cu13 librmm-cu13 cuda-core cuda-bindings
+  xarray pandas python-dateutil six dask toolz cloudpickle partd locket fsspec click
 )
 
 # download FOLDER PACKAGE...: their wheels for the GPU machine.
@@ -136,8 +137,11 @@ limited() {
 run_tests() {
   need_environment || return 1
   export GPUZARR_REQUIRE_GPU=1 GPUZARR_CORPUS="$PWD/$wheels/corpus"
+  local files
+  files="$("$venv/bin/python" -c 'from tests.gpu import FILES; print(*FILES)')" || return 1
+  # shellcheck disable=SC2086  they are words
   limited 480 "$venv/bin/python" -m pytest -v -m gpu -n 6 -p no:cacheprovider --maxfail=300 \
-    --tb=short --junit-xml="$out/tests.xml" tests >"$out/tests.txt" 2>&1
+    --tb=short --junit-xml="$out/tests.xml" $files >"$out/tests.txt" 2>&1
   local status=$?
   tail -n 60 "$out/tests.txt"
   case $status in

@@ -14,12 +14,14 @@ from gpuzarr import few
 from gpuzarr.engines.cpu import boxes, engine, session, task
 from gpuzarr.engines.cuda.availability import DRIVER_FILES
 from tests import doctest_store
+from tests.gpu import MARKED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FULL = os.environ.get("GPUZARR_TEST_FULL") == "1"
 REQUIRE_GPU = os.environ.get("GPUZARR_REQUIRE_GPU") == "1"
+ROOT = Path(__file__).parents[1]
 DRIVER = any(Path(file).exists() for file in DRIVER_FILES)
 
 # Programs that write fixtures with libraries of their own environments; nothing in them is a test.
@@ -55,6 +57,9 @@ def pytest_collection_finish() -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what cannot or shall not run here; what is long comes first."""
+    config.stash[MARKED] = {
+        item.path.relative_to(ROOT).as_posix() for item in items if _needs_gpu(item)
+    }
     if not (REQUIRE_GPU or DRIVER):
         config.hook.pytest_deselected(items=[item for item in items if _needs_gpu(item)])
         items[:] = [item for item in items if not _needs_gpu(item)]
