@@ -182,7 +182,7 @@ class LocalStore(Store):
         path = self._folders.get(folder)
         if (
             path is None
-            or not folder
+            or not (folder or len(name) == len(key))
             or name in _REFUSED_NAMES
             or "\\" in name
             or _SHARED_STREAMS

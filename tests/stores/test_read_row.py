@@ -166,13 +166,20 @@ def test_a_folder_that_was_not_looked_at_is_left_to_read(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["zarr.json", "a/c/..", "a/c/.", "a/c/", "", "/", "a//c/0", "../outside", "a/c/x\\y",
+    "key", ["..", ".", "a/c/..", "a/c/.", "a/c/", "", "/", "a//c/0", "../outside", "a/c/x\\y",
             "a/c/0\0", "a/c/../../../outside", "/etc/passwd"],
 )  # fmt: skip
 def test_odd_keys_are_left_to_read(root: Path, key: str) -> None:
-    (root / "zarr.json").write_bytes(b"{}")
     (root.parent / "outside").write_bytes(b"outside")
     assert rows(opened(root), whole(key, "a/c/0")) == []
+
+
+def test_files_of_the_root_are_in_a_known_folder(root: Path) -> None:
+    (root / "0.0").write_bytes(b"flat")
+    assert rows(opened(root), whole("0.0", "a/c/0")) == [b"flat", b"first"]
+    (root / "0.1").symlink_to(root.parent / "outside")
+    (root.parent / "outside").write_bytes(b"outside")
+    assert rows(opened(root), whole("0.1")) == []
 
 
 def test_a_file_that_is_another_now(root: Path) -> None:

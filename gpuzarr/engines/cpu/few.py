@@ -57,8 +57,14 @@ MUCH_COUNT = 64
 """Such chunks that are worth another thread."""
 PART_COUNT = 40
 """Such chunks that a thread fetches, and another decodes, at a time."""
+LARGE_NBYTES = 1 << 18
+"""Chunks from this size on are shared out in more parts than there are threads..."""
+PARTS_A_THREAD = 4
+"""...by so much, since more is taken of some than of others."""
 READ_NBYTES = 1 << 21
 """Decoded bytes up to which all is fetched before anything is decoded."""
+
+_never = bool  # gives False
 
 
 class CpuFewReader:
@@ -155,7 +161,12 @@ class CpuFewReader:
         # Of small objects half of the threads fetch some while the others decode.
         count = sum(len(request.chunks) for request in requests)
         in_two = self._nbytes <= TOGETHER_NBYTES and len(requests) == count
-        parts = split(requests, max(self._threads, -(-count // PART_COUNT) if in_two else 0))
+        least = self._threads
+        if in_two:
+            least = max(least, -(-count // PART_COUNT))
+        elif self._nbytes >= LARGE_NBYTES:
+            least = max(least, min(count, least * PARTS_A_THREAD))
+        parts = split(requests, least)
         works: list[Work] = [partial(fetch_part if in_two else read_part, part) for part in parts]
         try:
             caller_works = may_run_here(self._program)
@@ -387,7 +398,3 @@ class CpuFewReader:
             and target.flags.c_contiguous
             and type(target) is np.ndarray
         )
-
-
-def _never() -> bool:
-    return False

@@ -93,10 +93,10 @@ class Scratch(threading.local):
 def is_part(nbytes: int, of: int) -> bool:
     """Whether so many bytes of so many are few enough that the others should be left out.
 
-    >>> is_part(75, 100), is_part(76, 100)
-    (True, False)
+    >>> is_part(75, 100), is_part(76, 100), is_part(2, 2)
+    (True, False, False)
     """
-    return nbytes <= of - of // LEFT_OUT
+    return nbytes <= of - max(1, of // LEFT_OUT)
 
 
 def new_bytes(nbytes: int) -> memoryview:
