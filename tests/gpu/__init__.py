@@ -16,8 +16,8 @@ FILES = (
     "tests/test_read_batch.py",
     "tests/test_read_batch_failures.py",
 )
-"""All files with tests marked `gpu`. A GPU machine lacks what others import, so it is given these
-alone."""
+"""All files with tests marked `gpu`. A GPU machine lacks what others import, and pytest runs none
+where it cannot collect all, so it is given these alone."""
 
 MARKED = pytest.StashKey[set[str]]()
 """The files that have some among those that were collected."""

@@ -32,6 +32,7 @@ from gpuzarr.errors import DeviceError, GpuzarrError, MemoryLimitError, Unsuppor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
 
@@ -119,6 +120,23 @@ class CupyEvent:
         """By CUDA's clock, which counts half microseconds."""
         with self._device.at_work("tell times"):
             return float(cupy.cuda.get_elapsed_time(earlier.event, self.event)) / 1e3
+
+
+class Range:
+    """A part of a thread's time with a name; ranges lie inside one another."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        """Begin."""
+        cupy.cuda.nvtx.RangePush(self._name)
+
+    def __exit__(self, *_: object) -> None:
+        """End what was begun last."""
+        cupy.cuda.nvtx.RangePop()
 
 
 class CupyDevice:
@@ -296,6 +314,10 @@ class CupyDevice:
             event = cupy.cuda.Event(block=False, disable_timing=not timed)
             event.record(stream)
             return CupyEvent(self, event)
+
+    def mark(self, name: str) -> AbstractContextManager[object]:
+        """An NVTX range, which costs a quarter of a microsecond where nobody looks."""
+        return Range(name) if cupy.cuda.nvtx.available else nullcontext()
 
     def wait_for(self, event: Any, stream: Stream) -> None:
         """Let the stream wait for the event."""

@@ -22,6 +22,7 @@ from gpuzarr.errors import DeviceError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     import numpy as np
     from numpy.typing import NDArray
@@ -295,6 +296,10 @@ class Device(Protocol):
             stream: the stream.
             timed: note when it comes; that costs a little.
         """
+        ...
+
+    def mark(self, name: str) -> AbstractContextManager[object]:
+        """Name what the host does in here, for profilers: an NVTX range of this thread."""
         ...
 
     def wait_for(self, event: Event, stream: Stream) -> None:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from gpuzarr.engines.cuda.cost import DOUBT, BatchFacts, estimate
+from gpuzarr.engines.cuda.marks import marked
 from gpuzarr.engines.cuda.transfer import find_transfer
 from gpuzarr.engines.cuda.tuning import STREAM_NBYTES, UNKNOWN_RATIO
 from gpuzarr.engines.engine import Output
@@ -57,6 +58,12 @@ class CudaFewReader:
         self._largest_stream = min(self._nbytes, STREAM_NBYTES.get(self._codec or "", self._nbytes))
         self._steps = sum(not isinstance(step, VerifyChecksum) for step in cut.steps)
 
+    @property
+    def device(self) -> Device:
+        """The engine's."""
+        return self._engine.on_device
+
+    @marked
     def read(
         self,
         store: Store,
@@ -66,7 +73,7 @@ class CudaFewReader:
         stream: Any = None,
     ) -> Upload | None:
         """Read chunks into pinned memory, and start to copy it."""
-        device, array = self._engine.on_device, output.array
+        device, array = self.device, output.array
         dtype, nbytes = output.conversion.result, int(array.nbytes)
         if nbytes > MOST_NBYTES or array.dtype != dtype or not array.flags.c_contiguous:
             return None

@@ -21,6 +21,7 @@ from gpuzarr.engines.cuda import transfer
 from gpuzarr.engines.cuda.device_program import DeviceProgram
 from gpuzarr.engines.cuda.flight import Flight, layout_nbytes, table_nbytes
 from gpuzarr.engines.cuda.frames.blosc_on_device import Probe
+from gpuzarr.engines.cuda.marks import marked
 from gpuzarr.engines.cuda.placing import Places
 from gpuzarr.engines.cuda.readings import DirectReading, Reading, find_direct
 from gpuzarr.engines.cuda.slabs import slab_nbytes
@@ -70,14 +71,14 @@ class CudaSession:
             UnsupportedError: a conversion that the GPU does not do.
         """
         self._engine = engine
-        self._device = engine.on_device
+        self.device = engine.on_device
         self._stream = stream
         self._places = Places(engine.rates, engine.cores)
         self._failures: list[ChunkFailure] = []
         self._readings: deque[Reading | DirectReading] = deque()
         self._flights: deque[Flight] = deque()
         self._targets = [
-            OutputTarget(output, self._device.address_of(output.array)) for output in outputs
+            OutputTarget(output, self.device.address_of(output.array)) for output in outputs
         ]
         self._flying_nbytes = 0
         self._host_nbytes = 0
@@ -91,6 +92,7 @@ class CudaSession:
 
     # ----------------------------------------------------------------------------------- hops
 
+    @marked
     def fetch(self, program: DecodeProgram, batch: Batch, store: Store) -> Reading | DirectReading:
         """Start the reads of a batch, if there is room for them now."""
         direct = self._fetch_directly(program, batch, store)
@@ -121,6 +123,7 @@ class CudaSession:
             self._begin_directly(reading)
         return reading
 
+    @marked
     def decode(
         self, program: DecodeProgram, batch: Batch, staging: Reading | DirectReading
     ) -> None:
@@ -174,8 +177,9 @@ class CudaSession:
 
     def _probe(self) -> Probe:
         """What asks about bytes that came straight to the device: without waiting for decoding."""
-        return Probe(self._device, self._engine.pool, self._device.copy_stream)
+        return Probe(self.device, self._engine.pool, self.device.copy_stream)
 
+    @marked
     def fill(self, pieces: PieceTable) -> None:
         """Write the fill value where chunks are not stored.
 
@@ -188,10 +192,11 @@ class CudaSession:
         flight.start_work(work)
         self._count(flight)
 
+    @marked
     def scatter(self, program: DecodeProgram, batch: Batch, array: DeviceArray) -> None:
         """Write the pieces of chunks that lie decoded in an array of the device."""
         n = len(batch.chunks)
-        on_device = Staging(None, 0, Held(array), self._device.address_of(array))
+        on_device = Staging(None, 0, Held(array), self.device.address_of(array))
         self._fly(
             DeviceChunks(
                 batch,
@@ -210,6 +215,7 @@ class CudaSession:
         """Record failures."""
         self._failures.extend(failures)
 
+    @marked
     def finish(self) -> int:
         """Wait for the device, and raise what failed; gives the number of chunks not stored."""
         while self._flights:
@@ -254,7 +260,7 @@ class CudaSession:
 
     def _new_flight(self) -> Flight:
         """One that is known before anything of it is started."""
-        flight = Flight(self._device, self._engine.pool, self._stream)
+        flight = Flight(self.device, self._engine.pool, self._stream)
         self._flights.append(flight)
         return flight
 
@@ -270,7 +276,7 @@ class CudaSession:
             chunks.give_back()
             return
         pieces = chunks.batch.pieces.of_chunks(chunks.rows)
-        chunks_nbytes = layout_nbytes(chunks, self._device) + chunks.staging.device_nbytes
+        chunks_nbytes = layout_nbytes(chunks, self.device) + chunks.staging.device_nbytes
         needed = chunks_nbytes + table_nbytes(chunks, pieces)
         limit = self._engine.device_limit
         while self._flights and self._flying_nbytes + needed > limit:
@@ -344,6 +350,6 @@ class CudaSession:
 
     def _too_large(self, needed: int) -> MemoryLimitError:
         return MemoryLimitError(
-            f"a chunk needs {needed:,} bytes of {self._device.name} to decode; memory_limit is"
+            f"a chunk needs {needed:,} bytes of {self.device.name} to decode; memory_limit is"
             f" {self._engine.memory_limit:,}"
         )

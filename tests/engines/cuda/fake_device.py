@@ -18,7 +18,8 @@ import threading
 import time
 import weakref
 from collections import Counter, deque
-from dataclasses import astuple, dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -27,15 +28,15 @@ import numpy as np
 from gpuzarr.engines.cuda.device import ALIGNMENT
 from gpuzarr.engines.cuda.kernels import KERNELS
 from gpuzarr.errors import DeviceError, MemoryLimitError
-from tests.engines.cuda.fake_nvcomp import FakeNvcomp
+from tests.engines.cuda.late_nvcomp import LateNvcomp
 from tests.kernels.host_kernels import host_kernels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from gpuzarr.engines.cuda.device import Decompressor, Streams
+    from gpuzarr.engines.cuda.device import Decompressor
 
 NOISE, SPENT, GUARD = 0xA5, 0xDD, 0x5A
 GUARD_NBYTES = 64
@@ -175,6 +176,8 @@ class FakeDevice:
         """How often each thing was asked for."""
         self.trace: list[str] = []
         """What was put on streams, in order."""
+        self.marks: list[str] = []
+        """Beginnings of ranges, and their ends."""
         self.free = free
         self.used = self.peak = self.pinned = self.peak_pinned = 0
         self.error: DeviceError | None = None
@@ -358,31 +361,19 @@ class FakeDevice:
                 stream.add(Put(note))
             return event
 
+    @contextmanager
+    def mark(self, name: str) -> Iterator[None]:
+        self.marks.append(name)
+        try:
+            yield
+        finally:
+            self.marks.append("end")
+
     def wait_for(self, event: Any, stream: FakeStream) -> None:
         with self._lock:
             self.counts["wait"] += 1
             self.trace.append("wait")
         stream.wait_for(event)
-
-
-class LateNvcomp(FakeNvcomp):
-    """nvCOMP's calls, put on streams like everything else."""
-
-    def __init__(self, device: FakeDevice) -> None:
-        super().__init__()
-        self._device = device
-
-    def decompress(self, format: str, streams: Streams, *, stream: Any, **sizes: int) -> None:  # noqa: A002
-        def work() -> None:
-            super(LateNvcomp, self).decompress(format, streams, stream=stream, **sizes)
-
-        self._device.put(f"decompress {format}", work, stream, *astuple(streams))
-
-    def checksum(self, algorithm: str, *, stream: Any, **columns: int) -> None:
-        def work() -> None:
-            super(LateNvcomp, self).checksum(algorithm, stream=stream, **columns)
-
-        self._device.put(f"checksum {algorithm}", work, stream, *columns.values())
 
 
 def _refuse(what: str, *, early: bool, spoilt: bool) -> None:

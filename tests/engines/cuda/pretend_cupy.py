@@ -193,7 +193,9 @@ class RawModule:
         return launch
 
 
-state = SimpleNamespace(fail="", compiled=0, launched=[], allocated=0, synchronized=0, waits=[])
+state = SimpleNamespace(
+    fail="", compiled=0, launched=[], allocated=0, synchronized=0, waits=[], ranges=[]
+)
 
 
 def alloc(nbytes: int) -> MemoryPointer:
@@ -231,6 +233,10 @@ def _nvrtc_version() -> tuple[int, int]:
     return 13, 5
 
 
+def _note_range(name: str) -> None:
+    state.ranges.append(name)
+
+
 DEFAULT = Stream()
 
 
@@ -264,6 +270,11 @@ def modules() -> Iterator[tuple[str, ModuleType]]:
         compiler=SimpleNamespace(CompileException=CompileException),
         nvrtc=SimpleNamespace(getVersion=_nvrtc_version),
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+        nvtx=SimpleNamespace(
+            available=True,
+            RangePush=_note_range,
+            RangePop=lambda: _note_range("end"),
+        ),
     )
     cupy.__dict__.update(
         __version__="14.2.0",

@@ -42,7 +42,7 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     made = importlib.import_module(MODULE)
     monkeypatch.setattr(made, "Nvcomp", FakeNvcomp)
     fresh = {"fail": "", "compiled": 0, "launched": [], "allocated": 0, "synchronized": 0}
-    vars(pretend_cupy.state).update(fresh, waits=[])
+    vars(pretend_cupy.state).update(fresh, waits=[], ranges=[])
     yield made
     sys.modules.pop(MODULE, None)
 
@@ -55,6 +55,17 @@ def store() -> dict[str, bytes]:
 
 def empty(device: Any, shape: tuple[int, ...]) -> Any:
     return device.empty(shape, np.dtype("i4"), device.current_stream())
+
+
+def test_names_for_profilers_are_nvtx_ranges(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = module.CupyDevice(0)
+    with device.mark("outer"), device.mark("inner"):
+        pass
+    assert pretend_cupy.state.ranges == ["outer", "inner", "end", "end"]
+    monkeypatch.setattr(module.cupy.cuda.nvtx, "available", False)
+    with device.mark("nothing"):
+        pass
+    assert len(pretend_cupy.state.ranges) == 4
 
 
 def test_whole_reads(module: Any, store: dict[str, bytes]) -> None:
