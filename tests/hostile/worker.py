@@ -36,7 +36,7 @@ from tests.hostile.inputs import (
     numbered,
     rounds,
 )
-from tests.hostile.judge import Verdict, compare, judge
+from tests.hostile.judge import CUDA_EVERY, Verdict, compare, judge
 from tests.hostile.kinds import KINDS
 
 if TYPE_CHECKING:
@@ -48,8 +48,6 @@ LOOK_GROWTH = 64 << 20
 """Growth that is looked at more closely: whether memory was given back."""
 ADDRESS_SPACE = 8 << 30
 """Bytes that a worker can ask for at all, so that the machine's size makes no difference."""
-CUDA_EVERY = 8
-"""Each so many-th input of a kind is also read by the CUDA engine, on the fake device."""
 MEMORY_STATUS = 3
 """Exit status of a process whose memory grew too much."""
 OUTCOMES = ("refused", "right", "untold")
@@ -107,6 +105,7 @@ class Worker:
             found += [f"cuda: {each}" for each in second.findings]
             numbers[2] += 1
             self.device.trace.clear()
+            self.device.marks.clear()
         self._clean(hostile)
         found += self.unseen
         self.unseen.clear()
