@@ -112,6 +112,11 @@ class Base:
         return is_checked(self.codecs)
 
     @cached_property
+    def nested(self) -> bool:
+        """Whether shards hold shards."""
+        return [*every_name(self.codecs)].count("sharding_indexed") > 1
+
+    @cached_property
     def plain(self) -> np.ndarray[Any, Any]:
         """What an undamaged read gives."""
         found: np.ndarray[Any, Any] = self.open()[...]

@@ -41,8 +41,10 @@ def damaged(base: Base, key: str, data: bytes, what: str, promise: Promise) -> H
 def truncated(chance: Random, tools: Tools) -> Hostile:
     base, key, data = pick(chance, tools)
     size = chance.randrange(len(data))
-    # Without a checksum the index of a shard, cut, may be other numbers.
-    promise: Promise = "told" if base.index is None or base.index.checked else "any"
+    # Without a checksum the index of a shard, cut, may be other numbers; with one it may be that of
+    # a shard inside, which has as many entries.
+    tells = not base.nested and (base.index is None or base.index.checked)
+    promise: Promise = "told" if tells else "any"
     return damaged(base, key, data[:size], f"cut to {size} of {len(data)} bytes", promise)
 
 
