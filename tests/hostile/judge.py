@@ -115,14 +115,11 @@ def compare(hostile: Hostile, cpu: Verdict, cuda: Verdict) -> None:
 def _judge_array(hostile: Hostile, verdict: Verdict, number: int, device: str) -> None:
     base = hostile.base
     path = hostile.path if hostile.path is not None else (base.path if base else "")
-    threads = None if number % 4 == 0 else 1
-    # Every other input that the CUDA engine reads is decoded by the host, which has a way for few.
-    decode: Any = "host" if device == "cuda" and number // CUDA_EVERY % 2 else "auto"
+    options: dict[str, Any] = {"device": device, "threads": None if number % 4 == 0 else 1}
+    if device == "cuda" and number // CUDA_EVERY % 2:  # the host's own way for few chunks
+        options["decode"] = "host"
     array = verdict.attempt(
-        "open",
-        lambda: gpuzarr.open_array(
-            hostile.to_open(), path=path, device=device, decode=decode, threads=threads
-        ),
+        "open", lambda: gpuzarr.open_array(hostile.to_open(), path=path, **options)
     )
     if array is None:
         if hostile.damaged is not None:
