@@ -10,6 +10,7 @@ import numpy as np
 from gpuzarr.engines.engine import ChoosesPlaces
 from gpuzarr.engines.recording import RecordingEngine
 from gpuzarr.errors import GpuzarrError, MemoryLimitError
+from gpuzarr.few import places_of_few
 from gpuzarr.locate import object_keys
 from gpuzarr.plan.chunk_table import count_at_least, plan_chunks
 from gpuzarr.read import EngineShare, Part, read_share
@@ -160,11 +161,7 @@ def explain_selection(source: ArraySource, selection: Selection) -> Explanation:
         engine=source.engine.name,
         steps=described.steps,
         notes=(),
-        places=(
-            source.engine.places(program, session.batches)
-            if isinstance(source.engine, ChoosesPlaces)
-            else None
-        ),
+        places=_places(source, selection, session),
     )
     notes = (
         *_damage(session.failures),
@@ -173,6 +170,16 @@ def explain_selection(source: ArraySource, selection: Selection) -> Explanation:
         *described.notes,
     )
     return replace(report, notes=notes)
+
+
+def _places(
+    source: ArraySource, selection: Selection, session: RecordingSession
+) -> PlacesReport | None:
+    """Where an engine that has a choice decodes."""
+    if not isinstance(source.engine, ChoosesPlaces):
+        return None
+    few = places_of_few(source, selection)
+    return few or source.engine.places(source.codecs.program, session.batches)
 
 
 def _check_count(nchunks: int) -> None:

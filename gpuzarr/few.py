@@ -26,7 +26,7 @@ from gpuzarr.stores.store import reads_when_asked
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
-    from gpuzarr.engines.engine import FewReader, Landing, Output
+    from gpuzarr.engines.engine import FewReader, Landing, Output, PlacesReport
     from gpuzarr.plan.selection import Selection
     from gpuzarr.program import ShardLayout
     from gpuzarr.source import ArraySource
@@ -71,6 +71,33 @@ def read_few(
     Returns:
         What is to be waited for; None if it was not read, then nothing that was written counts.
     """
+    if any(log.isEnabledFor(logging.INFO) for log in logs):
+        return None
+    planned = _plan(source, selection)
+    if planned is None:
+        return None
+    reader, requests, missing = planned
+    return reader.read(source.store, requests, missing, output, stream)
+
+
+def places_of_few(source: ArraySource, selection: Selection) -> PlacesReport | None:
+    """Where an engine would decode a selection that is read in this way; None: there is no choice.
+
+    Args:
+        source: the array.
+        selection: what would be read, as it is stored.
+    """
+    planned = _plan(source, selection)
+    if planned is None:
+        return None
+    reader, requests, _ = planned
+    return reader.places(requests, selection.size * source.metadata.data_type.dtype.itemsize)
+
+
+def _plan(
+    source: ArraySource, selection: Selection
+) -> tuple[FewReader, list[FewRequest], list[Place]] | None:
+    """Who reads, what to read, and what is known not to be stored; None: this is not the way."""
     derived = source.derived
     if "few" not in derived:
         derived["few"] = FewChunks.of(source)
@@ -78,13 +105,12 @@ def read_few(
     if few is None or selection.field is not None:
         return None
     axes = few.cut(selection)
-    if axes is None or any(log.isEnabledFor(logging.INFO) for log in logs):
+    if axes is None:
         return None
     try:
-        requests, missing = few.plan(source, axes)
+        return (few.reader, *few.plan(source, axes))
     except GpuzarrError:
         return None
-    return few.reader.read(source.store, requests, missing, output, stream)
 
 
 class FewChunks:

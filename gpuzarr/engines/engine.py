@@ -190,6 +190,13 @@ class FewReader(Protocol):
         """
         ...
 
+    def places(self, requests: Sequence[FewRequest], nbytes: int) -> PlacesReport | None:
+        """Where it would decode these, for a result of so many bytes.
+
+        None: it would leave them to a session, or there is nothing to choose.
+        """
+        ...
+
 
 @runtime_checkable
 class DecodesFew(Protocol):

@@ -19,6 +19,7 @@ from gpuzarr.engines.cpu.few_writes import (
     LANDED,
     LEAST_COUNT,
     find_lines,
+    put_each,
     put_fill,
     put_line,
     put_part,
@@ -101,6 +102,9 @@ class CpuFewReader:
         if stream is not None:  # the session says what is wrong with that
             return None
         return LANDED if self._read(store, requests, missing, output) else None
+
+    def places(self, requests: Sequence[FewRequest], nbytes: int) -> None:
+        """There is one place."""
 
     def _read(
         self,
@@ -343,10 +347,10 @@ class CpuFewReader:
             values = self._decoder.decode_many(encoded[begin : begin + step])
             end = 0
             for line in find_lines(some) if in_lines else ():
-                self._put_each(some[end : line.start], values[end : line.start], output)
+                put_each(output, some[end : line.start], values[end : line.start])
                 put_line(output, some[line], values[line])
                 end = line.stop
-            self._put_each(some[end:], values[end:], output)
+            put_each(output, some[end:], values[end:])
 
     def _may_be_lines(self, output: Output) -> bool:
         """Whether so many chunks may stand side by side that it is worth looking for them."""
@@ -356,12 +360,6 @@ class CpuFewReader:
             and array.ndim > 0
             and array.shape[-1] >= LEAST_COUNT * self._shape[-1]
         )
-
-    @staticmethod
-    def _put_each(chunks: Sequence[FewChunk], values: NDArray[Any], output: Output) -> None:
-        """Write what is taken of chunks; `values` are (n, ...) all of them."""
-        for chunk, value in zip(chunks, values, strict=True):
-            put_part(output, chunk.put, value[chunk.take])
 
     def _write(self, encoded: memoryview, chunk: FewChunk, output: Output) -> None:
         """Decode a chunk, and write what is taken of it."""

@@ -36,6 +36,12 @@ def put_part(output: Output, place: tuple[slice, ...], part: NDArray[Any]) -> No
     put(view(output.array, place), part if conversion.identity else convert(part, conversion))
 
 
+def put_each(output: Output, chunks: Sequence[FewChunk], values: NDArray[Any]) -> None:
+    """Write what is taken of chunks; `values` are (n, ...) all of them."""
+    for chunk, value in zip(chunks, values, strict=True):
+        put_part(output, chunk.put, value[chunk.take])
+
+
 def put_line(output: Output, chunks: Sequence[FewChunk], values: NDArray[Any]) -> None:
     """The same of chunks that `find_lines` found; `values` are (n, ...) all of them."""
     *others, first = chunks[0].put

@@ -16,7 +16,7 @@ from gpuzarr.engines.cuda.cost import DOUBT, BatchFacts, estimate
 from gpuzarr.engines.cuda.marks import marked
 from gpuzarr.engines.cuda.transfer import find_transfer
 from gpuzarr.engines.cuda.tuning import STREAM_NBYTES, UNKNOWN_RATIO
-from gpuzarr.engines.engine import Output
+from gpuzarr.engines.engine import Output, PlacesReport
 from gpuzarr.errors import GpuzarrError
 from gpuzarr.plan.ranges import WHOLE
 from gpuzarr.program import VerifyChecksum
@@ -77,7 +77,7 @@ class CudaFewReader:
         dtype, nbytes = output.conversion.result, int(array.nbytes)
         if nbytes > MOST_NBYTES or array.dtype != dtype or not array.flags.c_contiguous:
             return None
-        if not self._is_for_host(requests):
+        if not self._is_for_host(requests, nbytes):
             return None
         ordered = device.current_stream() if stream is None else device.as_stream(stream)
         try:
@@ -98,16 +98,37 @@ class CudaFewReader:
             raise
         return upload
 
-    def _is_for_host(self, requests: Sequence[FewRequest]) -> bool:
-        """Whether the host decodes so many chunks: by the rule for batches, where there is one."""
-        engine, rates = self._engine, self._engine.rates
-        if engine.decode == "host":
+    def places(self, requests: Sequence[FewRequest], nbytes: int) -> PlacesReport | None:
+        """That the host decodes these, where that was chosen."""
+        if self._engine.decode == "host" or nbytes > MOST_NBYTES:
+            return None
+        host_s, device_s = self._seconds(requests, nbytes)
+        if DOUBT * host_s >= device_s:
+            return None
+        why = f"the host is more than {DOUBT:g} times as fast, and one copy takes the result up"
+        return PlacesReport(1, 0, 1e3 * host_s, 1e3 * device_s, why)
+
+    def _is_for_host(self, requests: Sequence[FewRequest], nbytes: int) -> bool:
+        """Whether the host decodes so many chunks: by the rule for batches."""
+        if self._engine.decode == "host":
             return True
+        host_s, device_s = self._seconds(requests, nbytes)
+        return DOUBT * host_s < device_s
+
+    def _seconds(self, requests: Sequence[FewRequest], nbytes: int) -> tuple[float, float]:
+        """How long the host takes in this way, and the device with columns and launches.
+
+        Args:
+            requests: what is read.
+            nbytes: of the result.
+        """
+        rates = self._engine.rates
         count = sum(len(request.chunks) for request in requests)
         decoded = count * self._nbytes
         if self._codec is None:  # the device would do no more than filters and the scatter
-            host_s = count * rates.chunk_s + max(self._steps, 1) * decoded / rates.filters
-            return DOUBT * host_s < rates.columns_s
+            copied = self._steps * decoded or nbytes  # of what is stored as it is, no more
+            host_s = count * rates.chunk_s + copied / rates.filters
+            return host_s, rates.columns_s
         known = sum(request.nbytes for request in requests if request.nbytes != WHOLE)
         facts = BatchFacts(
             self._codec,
@@ -117,10 +138,10 @@ class CudaFewReader:
             decoded_nbytes=decoded,
             largest_stream=self._largest_stream,
             filters=self._steps - 1,
-            threads=engine.cores,
+            threads=self._engine.cores,
         )
         found = estimate(facts, rates)
-        return DOUBT * found.host_s < found.device_s + rates.columns_s
+        return found.host_s, found.device_s + rates.columns_s
 
 
 class Upload:

@@ -125,6 +125,28 @@ def test_the_cost_model_says_which_way(device: FakeDevice) -> None:
         assert not goes_the_short_way(device, array, ...), "the device scatters 4 MiB sooner"
 
 
+def test_explain_tells_it() -> None:
+    volume = np.arange(64**3, dtype="i4").reshape(64, 64, 64)
+    store = sharded_store(volume, (64,) * 3, (32,) * 3, encode=zstd, inner_codecs=("bytes", ZSTD))
+    with installed(FakeDevice(), DEFAULTS):
+        array = opened(store)
+        places = array.explain().places
+        assert places is not None
+        assert (places.host_batches, places.device_batches) == (1, 0)
+        assert 2 * places.host_ms < places.device_ms
+        assert "one copy takes the result up" in str(array.explain())
+        assert opened(store, decode="host").explain().places is None
+        large = opened(plain_store(np.zeros((2048, 2048), "i4"), (512, 512)))
+        assert large.explain(0).places is not None
+        assert large.explain().places is None, "nothing is decoded, and it is no small read"
+        assert opened(store, decode="device").explain().places is None
+    with installed(FakeDevice(), DEVICE_WINS):
+        places = opened(store).explain().places
+        assert places is not None
+        assert (places.host_batches, places.device_batches) == (0, 1)
+    assert gpuzarr.open_array(store, device="cpu").explain().places is None
+
+
 def test_a_crop_of_eight_chunks_is_the_hosts_by_default() -> None:
     volume = np.arange(64**3, dtype="i4").reshape(64, 64, 64)
     store = sharded_store(volume, (64,) * 3, (32,) * 3, encode=zstd, inner_codecs=("bytes", ZSTD))
