@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from itertools import product
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from gpuzarr.engines.engine import DecodesFew, FewChunk, FewRequest
@@ -71,13 +72,17 @@ def read_few(
     Returns:
         What is to be waited for; None if it was not read, then nothing that was written counts.
     """
-    if any(log.isEnabledFor(logging.INFO) for log in logs):
+    few = _few_chunks(source, selection)
+    axes = None if few is None else few.cut(selection)
+    if few is None or axes is None or any(log.isEnabledFor(logging.INFO) for log in logs):
         return None
-    planned = _plan(source, selection)
-    if planned is None:
+    if not few.reader.takes(_count(axes), output.array.nbytes):
         return None
-    reader, requests, missing = planned
-    return reader.read(source.store, requests, missing, output, stream)
+    try:
+        requests, missing = few.plan(source, axes)
+    except GpuzarrError:
+        return None
+    return few.reader.read(source.store, requests, missing, output, stream)
 
 
 def places_of_few(source: ArraySource, selection: Selection) -> PlacesReport | None:
@@ -87,30 +92,26 @@ def places_of_few(source: ArraySource, selection: Selection) -> PlacesReport | N
         source: the array.
         selection: what would be read, as it is stored.
     """
-    planned = _plan(source, selection)
-    if planned is None:
+    few = _few_chunks(source, selection)
+    axes = None if few is None else few.cut(selection)
+    if few is None or axes is None:
         return None
-    reader, requests, _ = planned
-    return reader.places(requests, selection.size * source.metadata.data_type.dtype.itemsize)
+    nbytes = selection.size * source.metadata.data_type.dtype.itemsize
+    return few.reader.places(_count(axes), nbytes)
 
 
-def _plan(
-    source: ArraySource, selection: Selection
-) -> tuple[FewReader, list[FewRequest], list[Place]] | None:
-    """Who reads, what to read, and what is known not to be stored; None: this is not the way."""
+def _few_chunks(source: ArraySource, selection: Selection) -> FewChunks | None:
+    """What the array's reads of this kind need; None: this is not the way to read it."""
     derived = source.derived
     if "few" not in derived:
         derived["few"] = FewChunks.of(source)
     few: FewChunks | None = derived["few"]
-    if few is None or selection.field is not None:
-        return None
-    axes = few.cut(selection)
-    if axes is None:
-        return None
-    try:
-        return (few.reader, *few.plan(source, axes))
-    except GpuzarrError:
-        return None
+    return None if selection.field is not None else few
+
+
+def _count(axes: Sequence[Pieces]) -> int:
+    """Chunks of a selection that was cut."""
+    return prod(len(chunks) for chunks, _, _ in axes)
 
 
 class FewChunks:

@@ -171,6 +171,14 @@ class Landing(Protocol):
 class FewReader(Protocol):
     """Reads a few chunks of one program and shape at once, in the caller's thread."""
 
+    def takes(self, count: int, nbytes: int) -> bool:
+        """Whether it reads so many chunks, for a result of so many bytes: asked before the plan."""
+        ...
+
+    def places(self, count: int, nbytes: int) -> PlacesReport | None:
+        """Where it would decode them; None: it does not take them, or has no choice."""
+        ...
+
     def read(
         self,
         store: Store,
@@ -187,13 +195,6 @@ class FewReader(Protocol):
             missing: where chunks belong that are not stored.
             output: where all is written.
             stream: as in `Engine.begin`.
-        """
-        ...
-
-    def places(self, requests: Sequence[FewRequest], nbytes: int) -> PlacesReport | None:
-        """Where it would decode these, for a result of so many bytes.
-
-        None: it would leave them to a session, or there is nothing to choose.
         """
         ...
 

@@ -89,7 +89,7 @@ def test_xarray(cuda: Device) -> None:
         to_numpy(part.data), expected.v.sel(x=slice(100, 700)).isel(y=[3, 40, 5]).values
     )
     mean = found.v.mean("y").data
-    np.testing.assert_allclose(to_numpy(mean), expected.v.mean("y").values, rtol=1e-6)
+    np.testing.assert_allclose(to_numpy(mean), expected.v.mean("y").values, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.gpu

@@ -90,6 +90,14 @@ class CpuFewReader:
         )
         self._strides = program.layout.strides(shape)
 
+    def takes(self, count: int, nbytes: int) -> bool:
+        """Whatever is cut into few chunks."""
+        del count, nbytes
+        return True
+
+    def places(self, count: int, nbytes: int) -> None:
+        """There is one place."""
+
     def read(
         self,
         store: Store,
@@ -101,35 +109,25 @@ class CpuFewReader:
         """Fetch, decode and write chunks; there is nothing to wait for."""
         if stream is not None:  # the session says what is wrong with that
             return None
-        return LANDED if self._read(store, requests, missing, output) else None
-
-    def places(self, requests: Sequence[FewRequest], nbytes: int) -> None:
-        """There is one place."""
-
-    def _read(
-        self,
-        store: Store,
-        requests: Sequence[FewRequest],
-        missing: Sequence[tuple[slice, ...]],
-        output: Output,
-    ) -> bool:
-        """Says whether all went well."""
         try:
             for place in missing:
                 put_fill(output, place)
-            if not requests:
-                return True
-            if self._nbytes > FEW_NBYTES and not self._reads_boxes(store, requests):
-                return False
-            count = sum(len(request.chunks) for request in requests)
-            much = is_much(self._program, count, count * self._nbytes)
-            if self._nbytes <= TOGETHER_NBYTES:
-                much = count >= MUCH_COUNT
-            if much and self._threads > 1 and count > 1:
-                return self._read_in_threads(store, requests, output)
-            return self._read_some(store, requests, output, _never)
+            done = not requests or self._read(store, requests, output)
         except PASSED_ON:
+            return None
+        return LANDED if done else None
+
+    def _read(self, store: Store, requests: Sequence[FewRequest], output: Output) -> bool:
+        """Read what may be stored, in threads where it is worth that; whether all went well."""
+        if self._nbytes > FEW_NBYTES and not self._reads_boxes(store, requests):
             return False
+        count = sum(len(request.chunks) for request in requests)
+        much = is_much(self._program, count, count * self._nbytes)
+        if self._nbytes <= TOGETHER_NBYTES:
+            much = count >= MUCH_COUNT
+        if much and self._threads > 1 and count > 1:
+            return self._read_in_threads(store, requests, output)
+        return self._read_some(store, requests, output, _never)
 
     def _read_in_threads(
         self, store: Store, requests: Sequence[FewRequest], output: Output

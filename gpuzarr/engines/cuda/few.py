@@ -18,7 +18,6 @@ from gpuzarr.engines.cuda.transfer import find_transfer
 from gpuzarr.engines.cuda.tuning import STREAM_NBYTES, UNKNOWN_RATIO
 from gpuzarr.engines.engine import Output, PlacesReport
 from gpuzarr.errors import GpuzarrError
-from gpuzarr.plan.ranges import WHOLE
 from gpuzarr.program import VerifyChecksum
 
 if TYPE_CHECKING:
@@ -63,6 +62,23 @@ class CudaFewReader:
         """The engine's."""
         return self._engine.on_device
 
+    def takes(self, count: int, nbytes: int) -> bool:
+        """What the host decodes: by the rule for batches."""
+        if nbytes > MOST_NBYTES:
+            return False
+        if self._engine.decode == "host":
+            return True
+        host_s, device_s = self._seconds(count, nbytes)
+        return DOUBT * host_s < device_s
+
+    def places(self, count: int, nbytes: int) -> PlacesReport | None:
+        """That the host decodes them, where that was chosen."""
+        if self._engine.decode == "host" or not self.takes(count, nbytes):
+            return None
+        host_s, device_s = self._seconds(count, nbytes)
+        why = f"the host is more than {DOUBT:g} times as fast, and one copy takes the result up"
+        return PlacesReport(1, 0, 1e3 * host_s, 1e3 * device_s, why)
+
     @marked
     def read(
         self,
@@ -75,9 +91,7 @@ class CudaFewReader:
         """Read chunks into pinned memory, and start to copy it."""
         device, array = self.device, output.array
         dtype, nbytes = output.conversion.result, int(array.nbytes)
-        if nbytes > MOST_NBYTES or array.dtype != dtype or not array.flags.c_contiguous:
-            return None
-        if not self._is_for_host(requests, nbytes):
+        if array.dtype != dtype or not array.flags.c_contiguous:
             return None
         ordered = device.current_stream() if stream is None else device.as_stream(stream)
         try:
@@ -98,43 +112,23 @@ class CudaFewReader:
             raise
         return upload
 
-    def places(self, requests: Sequence[FewRequest], nbytes: int) -> PlacesReport | None:
-        """That the host decodes these, where that was chosen."""
-        if self._engine.decode == "host" or nbytes > MOST_NBYTES:
-            return None
-        host_s, device_s = self._seconds(requests, nbytes)
-        if DOUBT * host_s >= device_s:
-            return None
-        why = f"the host is more than {DOUBT:g} times as fast, and one copy takes the result up"
-        return PlacesReport(1, 0, 1e3 * host_s, 1e3 * device_s, why)
-
-    def _is_for_host(self, requests: Sequence[FewRequest], nbytes: int) -> bool:
-        """Whether the host decodes so many chunks: by the rule for batches."""
-        if self._engine.decode == "host":
-            return True
-        host_s, device_s = self._seconds(requests, nbytes)
-        return DOUBT * host_s < device_s
-
-    def _seconds(self, requests: Sequence[FewRequest], nbytes: int) -> tuple[float, float]:
+    def _seconds(self, count: int, nbytes: int) -> tuple[float, float]:
         """How long the host takes in this way, and the device with columns and launches.
 
         Args:
-            requests: what is read.
+            count: of the chunks.
             nbytes: of the result.
         """
-        rates = self._engine.rates
-        count = sum(len(request.chunks) for request in requests)
-        decoded = count * self._nbytes
+        rates, decoded = self._engine.rates, count * self._nbytes
         if self._codec is None:  # the device would do no more than filters and the scatter
             copied = self._steps * decoded or nbytes  # of what is stored as it is, no more
             host_s = count * rates.chunk_s + copied / rates.filters
             return host_s, rates.columns_s
-        known = sum(request.nbytes for request in requests if request.nbytes != WHOLE)
         facts = BatchFacts(
             self._codec,
             chunks=count,
             requests=count,  # its chunks are shared out, whatever they lie in
-            encoded_nbytes=known or int(decoded / UNKNOWN_RATIO),
+            encoded_nbytes=int(decoded / UNKNOWN_RATIO),
             decoded_nbytes=decoded,
             largest_stream=self._largest_stream,
             filters=self._steps - 1,

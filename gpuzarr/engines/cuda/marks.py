@@ -1,6 +1,6 @@
 """Hops with a name in profilers: NVTX ranges around what a read does in its caller's thread.
 
-nsys profile --trace=cuda,nvtx python ...
+`nsys profile --trace=cuda,nvtx python ...` shows them.
 """
 
 from __future__ import annotations

@@ -125,6 +125,26 @@ def test_the_cost_model_says_which_way(device: FakeDevice) -> None:
         assert not goes_the_short_way(device, array, ...), "the device scatters 4 MiB sooner"
 
 
+def test_what_the_device_is_to_read_is_not_planned_for_the_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    planned: list[int] = []
+    plan = few.FewChunks.plan
+
+    def noted(*arguments: Any) -> Any:
+        planned.append(1)
+        return plan(*arguments)
+
+    monkeypatch.setattr(few.FewChunks, "plan", noted)
+    for rates in (DEVICE_WINS, HOST_WINS):
+        with installed(FakeDevice(), rates):
+            array = compressed()
+            assert_same(VALUES[CROP], array[CROP])
+            assert bool(planned) == (rates is HOST_WINS)
+            array.explain(CROP)
+            assert len(planned) == (rates is HOST_WINS)
+
+
 def test_explain_tells_it() -> None:
     volume = np.arange(64**3, dtype="i4").reshape(64, 64, 64)
     store = sharded_store(volume, (64,) * 3, (32,) * 3, encode=zstd, inner_codecs=("bytes", ZSTD))
