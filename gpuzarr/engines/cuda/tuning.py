@@ -27,9 +27,10 @@ by default, decoding there, changes only where even that is clearly slower.
     read        5.3 GB/s: ranges of 1 MiB from the page cache, one thread.
     a batch     0.5 ms more of the host's time if the device decodes it (walk, tables, more
                 launches), and 10 us for a chunk that the host decodes, by one thread at a time;
-                1.2 ms more for a small read that goes by columns and launches than for one
-                that is one copy (1 to 64 chunks of zstd, decode="host" both): this engine's
-                own work, timed on the fake device of its tests.
+                1.2 to 1.6 ms more for a small read that goes by columns and launches than for
+                one that is one copy, the least of which counts (1 to 64 chunks of zstd,
+                decode="host" both: benchmarks/small_reads.py): this engine's own work, timed
+                on the fake device of its tests.
 """
 
 from __future__ import annotations
