@@ -4,7 +4,7 @@ Measured on 2 shared cores against numcodecs' `decode(out=)`, best of alternatin
 
     zstd, 4 KiB     zstandard with one context a thread     2.0x  (a context a call costs 9 us)
     zstd, 64 KiB    the same                                1.0x
-    zstd, 4 MiB     numcodecs                               1.1x zstandard
+    zstd, 256 KiB   numcodecs                               1.1x zstandard
     gzip, 4 MiB     libdeflate (deflate)                    4.6x
     zlib, 4 MiB     libdeflate                              3.9x
     lz4, blosc      numcodecs                               1.0x

@@ -15,6 +15,8 @@ RLE_BLOCK = 1
 RESERVED_BLOCK = 3
 CHECKSUM_FLAG = 4
 CHECKSUM_NBYTES = 4
+MOST_HEAD_NBYTES = 18
+"""Bytes of the longest head of a frame, magic number included."""
 
 
 def content_size(encoded: memoryview) -> int | None:
@@ -76,44 +78,58 @@ def are_alike(frames: Sequence[memoryview], nbytes: int) -> bool:
 
 def _walk_frame(encoded: memoryview, place: int) -> tuple[int, int | None]:
     """Where a frame ends, and its content size (0 for a skippable frame)."""
-    magic = _read(encoded, place, 4)
-    if magic & 0xFFFFFFF0 == SKIPPABLE_MAGIC:
-        end = place + 8 + _read(encoded, place + 4, 4)
-        if end > len(encoded):
-            _truncated()
-        return end, 0
+    from_bytes, end = int.from_bytes, len(encoded)
+    head = from_bytes(encoded[place : place + MOST_HEAD_NBYTES], "little")
+    magic = head & 0xFFFFFFFF
+    if place + 5 > end:
+        _truncated()
     if magic != MAGIC:
-        raise DamageError(f"{magic:#010x} is not the magic number of a frame")
-    descriptor = _read(encoded, place + 4, 1)
-    single_segment = descriptor >> 5 & 1
-    dictionary_nbytes = (0, 1, 2, 4)[descriptor & 3]
-    size_nbytes = (single_segment, 2, 4, 8)[descriptor >> 6]
-    place += 5 + (1 - single_segment) + dictionary_nbytes
-    size = None
-    if size_nbytes:
-        size = _read(encoded, place, size_nbytes)
-        if size_nbytes == 2:  # noqa: PLR2004  the two-byte form starts where the one-byte form ends
-            size += 256
-    place += size_nbytes
-    last = False
+        return _walk_skippable(place, head, end)
+    descriptor = head >> 32 & 0xFF
+    nbytes, size = _read_head(head, descriptor)
+    place += nbytes
+    last = 0
     while not last:
-        header = _read(encoded, place, 3)
-        last = bool(header & 1)
-        kind, nbytes = header >> 1 & 3, header >> 3
-        if kind == RESERVED_BLOCK:
+        block = from_bytes(encoded[place : place + 3], "little")
+        place += 3
+        if place > end:
+            _truncated()
+        last, kind = block & 1, block >> 1 & 3
+        if kind == RLE_BLOCK:
+            place += 1
+        elif kind != RESERVED_BLOCK:
+            place += block >> 3
+        else:
             raise DamageError("a block of a reserved kind")
-        place += 3 + (1 if kind == RLE_BLOCK else nbytes)
     if descriptor & CHECKSUM_FLAG:
         place += CHECKSUM_NBYTES
-    if place > len(encoded):
+    if place > end:
         _truncated()
     return place, size
 
 
-def _read(encoded: memoryview, place: int, nbytes: int) -> int:
-    if place + nbytes > len(encoded):
+def _read_head(head: int, descriptor: int) -> tuple[int, int | None]:
+    """Bytes of a frame's head, and its content size."""
+    single_segment = descriptor >> 5 & 1
+    size_nbytes = (single_segment, 2, 4, 8)[descriptor >> 6]
+    before = 6 - single_segment + (0, 1, 2, 4)[descriptor & 3]
+    if not size_nbytes:
+        return before, None
+    size = head >> 8 * before & (1 << 8 * size_nbytes) - 1
+    if size_nbytes == 2:  # noqa: PLR2004  the two-byte form starts where the one-byte form ends
+        size += 256
+    return before + size_nbytes, size
+
+
+def _walk_skippable(place: int, head: int, end: int) -> tuple[int, int]:
+    """Where a skippable frame ends, and that it holds nothing."""
+    magic = head & 0xFFFFFFFF
+    if magic & 0xFFFFFFF0 != SKIPPABLE_MAGIC:
+        raise DamageError(f"{magic:#010x} is not the magic number of a frame")
+    stop = place + 8 + (head >> 32 & 0xFFFFFFFF)
+    if stop > end:
         _truncated()
-    return int.from_bytes(encoded[place : place + nbytes], "little")
+    return stop, 0
 
 
 def _truncated() -> NoReturn:
