@@ -5,6 +5,7 @@ import pytest
 FILES = (
     "tests/conformance/test_cuda.py",
     "tests/engines/cuda/test_agreement.py",
+    "tests/engines/cuda/test_joint_flights.py",
     "tests/gpu/test_hostile.py",
     "tests/gpu/test_nvcomp.py",
     "tests/gpu/test_reads.py",

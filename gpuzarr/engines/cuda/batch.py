@@ -1,20 +1,29 @@
-"""One batch on the device: from encoded chunks in staging to pieces in the outputs.
+"""Batches on the device: from encoded chunks in staging to pieces in the outputs.
 
-`BatchBuilder` walks through the device's steps of a program and adds what each needs to a `Work`:
-a call of nvCOMP for each format of streams, a launch for each other step, and at last the scatter.
-`ChunkState` keeps on the way, for every chunk, where its bytes are by now, and whether they are
-still shuffled, for a byte shuffle is undone by whatever reads the bytes next.
+`BatchBuilder` walks through the device's steps of each batch's program and adds what each needs to
+a `Work`: a call of nvCOMP for each format of streams, a launch for each other step, and at last the
+scatter. Several batches, of different programs, share the calls of nvCOMP: small ones would leave a
+GPU half idle. `ChunkState` keeps on the way, for every chunk, where its bytes are by now, and
+whether they are still shuffled, for a byte shuffle is undone by whatever reads the bytes next.
+
+    batch 1   steps before -+                                        +- steps behind, scatter
+    batch 2   steps before -+- decompress all streams of each format -+- steps behind, scatter
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, assert_never
 
 import numpy as np
 
-from gpuzarr.engines.cuda import transfer
 from gpuzarr.engines.cuda.filters import add_filter
-from gpuzarr.engines.cuda.frames.streams import BIT_SHUFFLE, BYTE_SHUFFLE, UNCHECKED
+from gpuzarr.engines.cuda.frames.streams import (
+    BIT_SHUFFLE,
+    BYTE_SHUFFLE,
+    UNCHECKED,
+    StreamTable,
+)
 from gpuzarr.engines.cuda.kernels import COPY_TILE, THREADS, WARPS
 from gpuzarr.engines.cuda.layout import ACTUAL_NBYTES, STATUS_NBYTES, slots
 from gpuzarr.engines.cuda.pieces import first_blocks
@@ -39,12 +48,10 @@ if TYPE_CHECKING:
 
     from gpuzarr.engines.cuda.chunk_state import ChunkState
     from gpuzarr.engines.cuda.device import Decompressor
-    from gpuzarr.engines.cuda.frames.streams import Frames, StreamFormat, StreamTable
+    from gpuzarr.engines.cuda.frames.streams import Frames, StreamFormat
     from gpuzarr.engines.cuda.layout import BatchLayout
-    from gpuzarr.engines.cuda.transfer import OutputTarget
     from gpuzarr.engines.cuda.work import Work
-    from gpuzarr.plan.chunk_table import PieceTable
-    from gpuzarr.program import Layout, Step
+    from gpuzarr.program import Step
 
 CHECKS = {"zstd": "xxh64", "deflate": "adler32", "gzip": "crc32"}
 """The checksum of its output that a stream of a format may carry."""
@@ -52,77 +59,85 @@ ONE_STREAM_A_THREAD = ("xxh64",)
 """Checksums in which a thread, not a block, does a stream."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Member:
+    """A batch among those that are decoded together."""
+
+    chunks: ChunkState
+    steps: Sequence[Step]
+    """The device's, in order."""
+    sizes: NDArray[np.int64]
+    """(n, steps) bytes that each gives for each chunk."""
+    frames: Frames | None
+    """The walked frames of the `Decompress` among them; its rows are those of the encoded chunks,
+    in order."""
+    staging: int
+    """Address of the encoded bytes."""
+    first: int
+    """Its first chunk among those of all."""
+
+    @property
+    def place(self) -> int:
+        """Of the `Decompress` among the steps; behind all of them where there is none."""
+        found = (n for n, step in enumerate(self.steps) if isinstance(step, Decompress))
+        return next(found, len(self.steps))
+
+
 class BatchBuilder:
-    """The work of one batch, put together."""
+    """The work of batches that are decoded together."""
 
     def __init__(
-        self,
-        chunks: ChunkState,
-        *,
-        decompressor: Decompressor,
-        layout: BatchLayout,
-        base: int,
-        staging: int,
+        self, work: Work, *, decompressor: Decompressor, layout: BatchLayout, base: int
     ) -> None:
-        """Start with the chunks as they lie in staging.
+        """Start with what was added before.
 
         Args:
-            chunks: of the batch.
+            work: to add to; the members' chunks add to the same.
             decompressor: what decodes streams.
             layout: where everything is to lie.
-            base: address of the batch's memory.
-            staging: address of the encoded bytes.
+            base: address of the batches' memory.
         """
-        self._chunks = chunks
+        self._work = work
         self._decompressor = decompressor
         self._layout = layout
         self._base = base
-        self._staging = staging
+        self._value = base + layout.value
+        self._status = base + layout.status
         self._streams = 0
 
     # ----------------------------------------------------------------------------------- steps
 
-    def run(self, steps: Sequence[Step], sizes: NDArray[np.int64], frames: Frames | None) -> None:
-        """Add the device's steps.
+    def run(self, members: Sequence[Member]) -> None:
+        """Add the device's steps."""
+        members = [member for member in members if len(member.chunks.encoded)]
+        for member in members:
+            for place in range(member.place):
+                self._add(member, place)
+        self._decompress([member for member in members if member.place < len(member.steps)])
+        for member in members:
+            for place in range(member.place + 1, len(member.steps)):
+                self._add(member, place)
 
-        Args:
-            steps: in order.
-            sizes: (n, steps) bytes that each gives for each chunk.
-            frames: the walked frames of the `Decompress` among them; its rows are those of the
-                encoded chunks, in order.
-        """
-        chunks = self._chunks
-        for place, step in enumerate(steps):
-            match step:
-                case Decompress():
-                    assert frames is not None  # noqa: S101  the session walks them before
-                    self._decompress(frames, sizes[:, place])
-                case VerifyChecksum():
-                    bring_into_order(chunks)
-                    self._verify(step)
-                case Unshuffle():
-                    bring_into_order(chunks)
-                    unshuffle(chunks, step)
-                case CumulativeSum() | ScaleOffset() | Cast() | UnpackBits() | Reorder():
-                    bring_into_order(chunks)
-                    add_filter(chunks, step, sizes[chunks.encoded, place])
-                case HostOnly():
-                    raise AssertionError(step)  # the capability rules leave it to the host
-                case _:
-                    assert_never(step)
+    def _add(self, member: Member, place: int) -> None:
+        """Add a step that is no decompression."""
+        chunks, step = member.chunks, member.steps[place]
+        bring_into_order(chunks)
+        match step:
+            case VerifyChecksum():
+                self._verify(chunks, step)
+            case Unshuffle():
+                unshuffle(chunks, step)
+            case CumulativeSum() | ScaleOffset() | Cast() | UnpackBits() | Reorder():
+                add_filter(chunks, step, member.sizes[chunks.encoded, place])
+            case HostOnly() | Decompress():
+                # The capability rules leave the first to the host, and there is one of the other.
+                raise AssertionError(step)
+            case _:
+                assert_never(step)
 
-    def finish(self, targets: Sequence[OutputTarget], pieces: PieceTable, layout: Layout) -> Work:
-        """Add the scatter, and give the whole work."""
-        chunks = self._chunks
-        columns = chunks.columns()
-        transfer.scatter(
-            chunks.work, targets, pieces, chunks.shapes, layout, columns, chunks.status
-        )
-        return chunks.work
-
-    def _verify(self, step: VerifyChecksum) -> None:
+    def _verify(self, chunks: ChunkState, step: VerifyChecksum) -> None:
         """Compute the checksums of the chunks' bytes, compare them, and leave them out."""
-        chunks, work = self._chunks, self._chunks.work
+        work = self._work
         rows = chunks.encoded
         begin = chunks.address[rows]
         chunks.nbytes[rows] -= 4
@@ -145,7 +160,7 @@ class BatchBuilder:
         self, algorithm: str, source: NDArray[np.int64], nbytes: NDArray[np.int64]
     ) -> None:
         """Compute checksums of ranges into the place for values."""
-        work, value, count = self._chunks.work, self._chunks.value, len(source)
+        work, value, count = self._work, self._value, len(source)
         sources, sizes = work.integers(source), work.integers(nbytes)
         if algorithm in {"crc32", "crc32c"}:
             most = int(nbytes.max())
@@ -156,39 +171,40 @@ class BatchBuilder:
 
     # ----------------------------------------------------------------------------- decompression
 
-    def _decompress(self, frames: Frames, sizes: NDArray[np.int64]) -> None:
-        chunks = self._chunks
-        rows = chunks.encoded
-        image = chunks.next_slots(rows)  # by the frames' own numbers of chunks
-        for name, table in frames.streams.items():
-            self._decompress_streams(name, table, image)
-        copies = frames.copies
-        if len(copies):
-            source, goal = self._staging + copies.source, image[copies.chunk] + copies.target
-            self._copy_ranges(source, goal, copies.nbytes)
-        chunks.move(rows, image)
-        chunks.nbytes[rows] = sizes[rows]
-        if frames.shuffle is None or frames.typesize is None or frames.block is None:
-            return
-        by_bytes = np.flatnonzero(frames.shuffle == BYTE_SHUFFLE)
-        chunks.typesize[rows[by_bytes]] = frames.typesize[by_bytes]
-        chunks.block[rows[by_bytes]] = frames.block[by_bytes]
-        by_bits = np.flatnonzero(frames.shuffle == BIT_SHUFFLE)
-        if len(by_bits):
-            unshuffle_blocks(chunks, rows[by_bits], frames.typesize[by_bits], frames.block[by_bits])
+    def _decompress(self, members: Sequence[Member]) -> None:
+        """Decode all streams, and what is stored as it is."""
+        streams: dict[StreamFormat, list[StreamTable]] = {}
+        copies: list[StreamTable] = []
+        images = []
+        for member in members:
+            assert member.frames is not None  # noqa: S101  the session walks them before
+            image = member.chunks.next_slots(member.chunks.encoded)
+            images.append(image)
+            for name, table in member.frames.streams.items():
+                streams.setdefault(name, []).append(_placed(table, member, image))
+            copies.append(_placed(member.frames.copies, member, image))
+        for name, tables in streams.items():
+            self._decompress_streams(name, StreamTable.joined(tables))
+        stored = StreamTable.joined(copies)
+        if len(stored):
+            self._copy_ranges(stored.source, stored.target, stored.nbytes)
+        for member, image in zip(members, images, strict=True):
+            _note_shuffles(member, image)
 
-    def _decompress_streams(
-        self, name: StreamFormat, table: StreamTable, image: NDArray[np.int64]
-    ) -> None:
-        """Decode all streams of one format, and check what came out."""
+    def _decompress_streams(self, name: StreamFormat, table: StreamTable) -> None:
+        """Decode all streams of one format, and check what came out.
+
+        Args:
+            name: of the format.
+            table: with addresses, and chunks among those of all batches.
+        """
         table = table.largest_first()
-        work, count = self._chunks.work, len(table)
-        source = self._staging + table.source
-        target = image[table.chunk] + table.target
+        work, count = self._work, len(table)
+        source = table.source
         if name != "blosclz":
             source = self._aligned(source, table.nbytes, self._decompressor.alignment(name).input)
         sources, nbytes = work.integers(source), work.integers(table.nbytes)
-        targets, capacity = work.integers(target), work.integers(table.decoded)
+        targets, capacity = work.integers(table.target), work.integers(table.decoded)
         actual = self._base + self._layout.actual + ACTUAL_NBYTES * self._streams
         stream_status = self._base + self._layout.stream_status + STATUS_NBYTES * self._streams
         self._streams += count
@@ -205,33 +221,28 @@ class BatchBuilder:
                     temp_nbytes=self._layout.temp_nbytes,
                 )
             )
-        chunk = work.integers(self._chunks.encoded[table.chunk])
+        chunk = work.integers(table.chunk)
         work.launch(
             "check_streams",
             -(-count // THREADS),
-            stream_status,
-            actual,
-            capacity,
-            chunk,
-            count,
-            self._chunks.status,
+            *(stream_status, actual, capacity, chunk, count, self._status),
         )
         checked = np.flatnonzero(table.check != UNCHECKED)
         if len(checked):
-            self._check(CHECKS[name], table.take(checked), target[checked])
+            self._check(CHECKS[name], table.take(checked))
 
-    def _check(self, algorithm: str, table: StreamTable, target: NDArray[np.int64]) -> None:
+    def _check(self, algorithm: str, table: StreamTable) -> None:
         """Compare what streams gave with the checksums that they carry."""
-        work, count = self._chunks.work, len(table)
-        self._checksums(algorithm, target, table.decoded)
+        work, count = self._work, len(table)
+        self._checksums(algorithm, table.target, table.decoded)
         work.launch(
             "check_values",
             -(-count // THREADS),
-            self._chunks.value,
+            self._value,
             work.integers(table.check),
-            work.integers(self._chunks.encoded[table.chunk]),
+            work.integers(table.chunk),
             count,
-            self._chunks.status,
+            self._status,
         )
 
     def _aligned(
@@ -248,7 +259,7 @@ class BatchBuilder:
     def _copy_ranges(
         self, source: NDArray[np.int64], target: NDArray[np.int64], nbytes: NDArray[np.int64]
     ) -> None:
-        work = self._chunks.work
+        work = self._work
         edges = first_blocks(nbytes, COPY_TILE)
         work.launch(
             "copy_ranges",
@@ -259,3 +270,35 @@ class BatchBuilder:
             work.integers(edges),
             len(nbytes),
         )
+
+
+def _placed(table: StreamTable, member: Member, image: NDArray[np.int64]) -> StreamTable:
+    """A batch's streams with addresses, and chunks among those of all batches.
+
+    Args:
+        table: of some of its streams.
+        member: the batch.
+        image: (encoded chunks,) addresses that the chunks are decoded to.
+    """
+    return replace(
+        table,
+        source=member.staging + table.source,
+        target=image[table.chunk] + table.target,
+        chunk=member.first + member.chunks.encoded[table.chunk],
+    )
+
+
+def _note_shuffles(member: Member, image: NDArray[np.int64]) -> None:
+    """Chunks are decoded now, and lie there as their frames say."""
+    chunks, frames = member.chunks, member.frames
+    rows = chunks.encoded
+    chunks.move(rows, image)
+    chunks.nbytes[rows] = member.sizes[rows, member.place]
+    if frames is None or frames.shuffle is None or frames.typesize is None or frames.block is None:
+        return
+    by_bytes = np.flatnonzero(frames.shuffle == BYTE_SHUFFLE)
+    chunks.typesize[rows[by_bytes]] = frames.typesize[by_bytes]
+    chunks.block[rows[by_bytes]] = frames.block[by_bytes]
+    by_bits = np.flatnonzero(frames.shuffle == BIT_SHUFFLE)
+    if len(by_bits):
+        unshuffle_blocks(chunks, rows[by_bits], frames.typesize[by_bits], frames.block[by_bits])

@@ -8,12 +8,11 @@ import numpy as np
 
 from gpuzarr.engines.cuda.layout import slots
 from gpuzarr.engines.cuda.transfer import ChunkColumns
-from gpuzarr.engines.cuda.work import Work
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gpuzarr.engines.cuda.layout import BatchLayout
+    from gpuzarr.engines.cuda.work import Work
 
 
 class ChunkState:
@@ -25,9 +24,11 @@ class ChunkState:
 
     def __init__(  # noqa: PLR0913  what a batch is made of
         self,
+        work: Work,
         *,
-        layout: BatchLayout,
-        base: int,
+        images: tuple[int, int],
+        status: int,
+        value: int,
         address: NDArray[np.int64],
         nbytes: NDArray[np.int64],
         shapes: NDArray[np.int64],
@@ -37,8 +38,10 @@ class ChunkState:
         """Start with the chunks as they lie in staging.
 
         Args:
-            layout: where everything is to lie.
-            base: address of the batch's memory.
+            work: to add to.
+            images: addresses of its images.
+            status: address of the chunks' statuses.
+            value: address of a place for a checksum of each.
             address: (n,) addresses of the chunks.
             nbytes: (n,) their bytes.
             shapes: (n, ndim) their shapes.
@@ -47,7 +50,7 @@ class ChunkState:
             image_nbytes: (n,) bytes of each chunk's slot in an image.
         """
         n = len(address)
-        self.work = Work()
+        self.work = work
         self.shapes = shapes
         self.encoded = np.flatnonzero(encoded)
         self.address = address.copy()
@@ -56,10 +59,10 @@ class ChunkState:
         """Of chunks that are byte-shuffled still, the bytes of an element, else 0..."""
         self.block = np.zeros(n, np.int64)
         """...and the bytes of the blocks that were shuffled one by one."""
-        self.status = base + layout.status
-        self.value = base + layout.value
+        self.status = status
+        self.value = value
         self._slot = slots(image_nbytes)[0]
-        self._images = base + np.array(layout.images, np.int64)
+        self._images = np.array(images, np.int64)
         self._next = np.zeros(n, np.int64)  # for each chunk, the image that it is not in
 
     def next_slots(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -14,30 +14,38 @@ event. A session knows its flights from before they are started, whatever interr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray  # noqa: TC002  NamedTuples look at these
 
-from gpuzarr.engines.cuda.batch import BatchBuilder
+from gpuzarr.engines.cuda import transfer
+from gpuzarr.engines.cuda.batch import BatchBuilder, Member
 from gpuzarr.engines.cuda.chunk_state import ChunkState
-from gpuzarr.engines.cuda.layout import STATUS_NBYTES, count_images, lay_out, lay_out_uploads
+from gpuzarr.engines.cuda.layout import (
+    STATUS_NBYTES,
+    Needs,
+    count_images,
+    lay_out,
+    lay_out_uploads,
+)
+from gpuzarr.engines.cuda.staged import DeviceChunks  # noqa: TC001
 from gpuzarr.engines.cuda.statuses import failures_of, refused
+from gpuzarr.engines.cuda.work import Work
 from gpuzarr.errors import DeviceError
 from gpuzarr.plan.batches import DEVICE
+from gpuzarr.plan.chunk_table import PieceTable  # noqa: TC001
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
     from gpuzarr.engines.cuda.device import Device, Event, Memory, Stream
     from gpuzarr.engines.cuda.layout import BatchLayout, UploadLayout
     from gpuzarr.engines.cuda.slabs import Slab, SlabPool
-    from gpuzarr.engines.cuda.staged import DeviceChunks, Staging
+    from gpuzarr.engines.cuda.staged import Staging
     from gpuzarr.engines.cuda.transfer import OutputTarget
-    from gpuzarr.engines.cuda.work import Work
     from gpuzarr.errors import ChunkFailure
-    from gpuzarr.plan.chunk_table import PieceTable
 
 TABLE_COLUMNS = 16
 """64-bit columns that a chunk or a stream has in the table, at most and about."""
@@ -45,8 +53,42 @@ NAMED_CHUNKS = 3
 """Chunks that an error of the device names."""
 
 
+class Carried(NamedTuple):
+    """A batch on a flight."""
+
+    chunks: DeviceChunks
+    """Staged and placed."""
+    pieces: PieceTable
+    """Of these chunks; `pieces.chunk` is their place among them."""
+
+    @classmethod
+    def of(cls, chunks: DeviceChunks) -> Carried:
+        """These chunks, with their pieces."""
+        return cls(chunks, chunks.batch.pieces.of_chunks(chunks.rows))
+
+
+class Landed(NamedTuple):
+    """A batch whose flight has landed."""
+
+    chunks: DeviceChunks
+    status: NDArray[np.int32]
+    """(chunks,)"""
+
+    def refused(self) -> NDArray[np.int64]:
+        """The places of chunks that the device could not decompress."""
+        return refused(self.status)
+
+    def failures(self, decided: NDArray[np.int64]) -> list[ChunkFailure]:
+        """What failed, but for the chunks at places about which something else decides."""
+        if not self.status.any():
+            return []
+        status, chunks = self.status.copy(), self.chunks
+        status[decided] = 0
+        return failures_of(status, chunks.rows, chunks.batch, chunks.program.steps)
+
+
 class Flight:
-    """A batch, or fill values, on their way."""
+    """Batches that are decoded together, or fill values, on their way."""
 
     def __init__(self, device: Device, pool: SlabPool, stream: Stream) -> None:
         """Nothing is started yet.
@@ -67,9 +109,9 @@ class Flight:
         """Host memory in use..."""
         self.own_host_nbytes = 0
         """...and what of it came with the flight: the table and the statuses."""
-        self.chunks: DeviceChunks | None = None
+        self._batches: Sequence[Carried] = ()
         self._status: NDArray[np.int32] | None = None
-        """(chunks,) written before it lands."""
+        """(chunks of all batches,) written before it lands."""
 
     @property
     def nbytes(self) -> int:
@@ -83,41 +125,34 @@ class Flight:
 
     # ----------------------------------------------------------------------------------- start
 
-    def start_chunks(
-        self, chunks: DeviceChunks, targets: Sequence[OutputTarget], pieces: PieceTable
-    ) -> None:
+    def start_chunks(self, batches: Sequence[Carried], targets: Sequence[OutputTarget]) -> None:
         """Upload, decode and scatter chunks.
 
         Args:
-            chunks: staged and placed; their memory is the flight's from now on.
+            batches: of one program each; their memory is the flight's from now on.
             targets: the read's outputs.
-            pieces: of these chunks; `pieces.chunk` is their place among them.
         """
-        self.chunks = chunks
-        self._slabs += chunks.slabs
-        device, decompressor = self._device, self._device.decompressor
-        staging, decoded = self._upload(chunks)
-        layout, image_nbytes = _lay_out(chunks, device)
+        self._batches = batches
+        self._slabs += [slab for batch in batches for slab in batch.chunks.slabs]
+        device, work = self._device, Work()
+        uploaded = [self._upload(batch.chunks) for batch in batches]
+        needs = [_needs(batch.chunks) for batch in batches]
+        layout = lay_out(device.decompressor, needs)
         base = self._allocate(layout.nbytes, self._stream)
-        status_nbytes = STATUS_NBYTES * len(chunks)
+        status_nbytes = STATUS_NBYTES * layout.nchunks
         device.clear(base + layout.status, status_nbytes, self._stream)
-        encoded = chunks.place == DEVICE
-        state = ChunkState(
-            layout=layout,
-            base=base,
-            address=np.where(encoded, staging, decoded) + chunks.offset,
-            nbytes=chunks.nbytes,
-            shapes=chunks.shapes,
-            encoded=encoded,
-            image_nbytes=image_nbytes,
-        )
-        builder = BatchBuilder(
-            state, decompressor=decompressor, layout=layout, base=base, staging=staging
-        )
-        if encoded.any():
-            sizes = chunks.program.sizes(chunks.shapes)
-            builder.run(chunks.program.steps, sizes, chunks.frames)
-        self._start(builder.finish(targets, pieces, chunks.program.program.layout))
+        members = [
+            _member(work, batch.chunks, needed, layout, number, base, *addresses)
+            for number, (batch, needed, addresses) in enumerate(
+                zip(batches, needs, uploaded, strict=True)
+            )
+        ]
+        BatchBuilder(work, decompressor=device.decompressor, layout=layout, base=base).run(members)
+        for (chunks, pieces), member in zip(batches, members, strict=True):
+            state, columns = member.chunks, member.chunks.columns()
+            form = chunks.program.program.layout
+            transfer.scatter(work, targets, pieces, state.shapes, form, columns, state.status)
+        self._start(work)
         slab = self._pool.take(status_nbytes)
         self._keep(slab)
         device.download(base + layout.status, slab.array, self._stream)
@@ -180,17 +215,15 @@ class Flight:
         except DeviceError as error:
             raise self._explain(error) from error
 
-    def refused(self) -> NDArray[np.int64]:
-        """The places of chunks that the device could not decompress."""
-        return np.zeros(0, np.int64) if self._status is None else refused(self._status)
-
-    def failures(self, decided: NDArray[np.int64]) -> list[ChunkFailure]:
-        """What failed, but for the chunks at places about which something else decides."""
-        if self.chunks is None or self._status is None or not self._status.any():
+    def landed(self) -> list[Landed]:
+        """What became of its batches, once `wait` is over."""
+        if self._status is None:
             return []
-        status, chunks = self._status.copy(), self.chunks
-        status[decided] = 0
-        return failures_of(status, chunks.rows, chunks.batch, chunks.program.steps)
+        ends = list(accumulate(len(batch.chunks) for batch in self._batches))
+        return [
+            Landed(batch.chunks, self._status[begin:end])
+            for batch, (begin, end) in zip(self._batches, pairwise([0, *ends]), strict=True)
+        ]
 
     def give_back(self) -> None:
         """Its memory is not needed any more."""
@@ -200,20 +233,27 @@ class Flight:
 
     def _explain(self, error: DeviceError) -> DeviceError:
         """Which chunks were being decoded when the device failed."""
-        if self.chunks is None:
+        if not self._batches:
             return error
-        requests, rows = self.chunks.batch.requests, self.chunks.rows
-        held = self.chunks.batch.request[rows[:NAMED_CHUNKS]].tolist()
-        keys = ", ".join(dict.fromkeys(requests.keys[request] for request in held))
+        count, named = 0, list[str]()
+        for chunks, _ in self._batches:
+            held = chunks.batch.request[chunks.rows[:NAMED_CHUNKS]].tolist()
+            named += [chunks.batch.requests.keys[request] for request in held]
+            count += len(chunks)
+        keys = ", ".join(list(dict.fromkeys(named))[:NAMED_CHUNKS])
         return DeviceError(
-            f"the GPU failed while it decoded {len(rows)} chunks ({keys}, ...): {error.message};"
+            f"the GPU failed while it decoded {count} chunks ({keys}, ...): {error.message};"
             ' damaged chunks may be the reason: read them with decode="host"'
         )
 
 
-def layout_nbytes(chunks: DeviceChunks, device: Device) -> int:
-    """Device memory that decoding these chunks takes, without the table."""
-    return _lay_out_uploads(chunks).nbytes + _lay_out(chunks, device)[0].nbytes
+def flight_nbytes(batches: Sequence[Carried], device: Device) -> tuple[int, int]:
+    """Device memory that decoding these batches together takes: for chunks, and for the table."""
+    layout = lay_out(device.decompressor, [_needs(chunks) for chunks, _ in batches])
+    uploads = sum(
+        _lay_out_uploads(chunks).nbytes + chunks.staging.device_nbytes for chunks, _ in batches
+    )
+    return layout.nbytes + uploads, sum(_table_nbytes(batch) for batch in batches)
 
 
 def _host_nbytes(part: Staging | None) -> int:
@@ -226,24 +266,56 @@ def _lay_out_uploads(chunks: DeviceChunks) -> UploadLayout:
     return lay_out_uploads(_host_nbytes(chunks.staging), _host_nbytes(chunks.decoded))
 
 
-def _lay_out(chunks: DeviceChunks, device: Device) -> tuple[BatchLayout, NDArray[np.int64]]:
-    """Where everything else lies, and the sizes of the chunks' slots in an image."""
-    sizes = chunks.program.sizes(chunks.shapes)
+def _needs(chunks: DeviceChunks) -> Needs:
+    """What else is needed on the device."""
     encoded = chunks.place == DEVICE
-    image_nbytes = np.where(encoded, sizes.max(axis=1, initial=0), 0)
+    sizes = chunks.program.sizes(chunks.shapes).max(axis=1, initial=0)
     images = count_images(chunks.program.steps, chunks.frames) if encoded.any() else 0
-    layout = lay_out(
-        device.decompressor,
-        image_nbytes=image_nbytes,
-        images=images,
-        frames=chunks.frames,
-        nchunks=len(chunks),
+    return Needs(np.where(encoded, sizes, 0), images, chunks.frames)
+
+
+def _member(  # noqa: PLR0913, PLR0917  where everything is
+    work: Work,
+    chunks: DeviceChunks,
+    needs: Needs,
+    layout: BatchLayout,
+    number: int,
+    base: int,
+    staging: int,
+    decoded: int,
+) -> Member:
+    """A batch among those of a flight.
+
+    Args:
+        work: of the flight.
+        chunks: the batch's.
+        needs: what it needs.
+        layout: of the flight.
+        number: of the batch.
+        base: address of the flight's memory.
+        staging: address of encoded chunks.
+        decoded: address of those that the host decoded.
+    """
+    encoded, first = chunks.place == DEVICE, layout.first[number]
+    image_0, image_1 = layout.images[number]
+    state = ChunkState(
+        work,
+        images=(base + image_0, base + image_1),
+        status=base + layout.status + STATUS_NBYTES * first,
+        value=base + layout.value,
+        address=np.where(encoded, staging, decoded) + chunks.offset,
+        nbytes=chunks.nbytes,
+        shapes=chunks.shapes,
+        encoded=encoded,
+        image_nbytes=needs.image_nbytes,
     )
-    return layout, image_nbytes
+    steps, sizes = chunks.program.steps, chunks.program.sizes(chunks.shapes)
+    return Member(state, steps, sizes, chunks.frames, staging, first)
 
 
-def table_nbytes(chunks: DeviceChunks, pieces: PieceTable) -> int:
+def _table_nbytes(batch: Carried) -> int:
     """Bytes of the table, rather too many."""
+    chunks, pieces = batch
     rows = len(chunks) * (1 + len(chunks.program.steps))
     if chunks.frames is not None:
         rows += len(chunks.frames.copies)

@@ -12,9 +12,11 @@ kernels say of each stream.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import accumulate
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray  # noqa: TC002  NamedTuple looks at it
 
 from gpuzarr.engines.cuda.device import ALIGNMENT
 from gpuzarr.engines.cuda.frames.streams import BIT_SHUFFLE
@@ -23,10 +25,8 @@ from gpuzarr.program import Decompress, Unshuffle
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
     from gpuzarr.engines.cuda.device import Decompressor
-    from gpuzarr.engines.cuda.frames.streams import Frames
+    from gpuzarr.engines.cuda.frames.streams import Frames, StreamFormat, StreamTable
     from gpuzarr.program import DecodeProgram, Step
 
 SLOT = 16
@@ -44,12 +44,26 @@ class UploadLayout:
     """Of both together."""
 
 
+class Needs(NamedTuple):
+    """What a batch needs room for."""
+
+    image_nbytes: NDArray[np.int64]
+    """(n,) bytes of each chunk's slot in an image."""
+    images: int
+    """How many images."""
+    frames: Frames | None
+    """The streams; None where nothing is decompressed."""
+
+
 @dataclass(frozen=True, slots=True)
 class BatchLayout:
-    """Offsets into the memory that a batch is decoded in, in bytes."""
+    """Offsets into the memory that batches are decoded in together, in bytes."""
 
-    images: tuple[int, int]
-    """The second begins where the first does where there is need of one only."""
+    images: tuple[tuple[int, int], ...]
+    """For each batch its images: the second begins where the first does where there is need of one
+    only."""
+    first: tuple[int, ...]
+    """For each batch, its first chunk among those of all."""
     aligned: int
     temp: int
     temp_nbytes: int
@@ -61,6 +75,8 @@ class BatchLayout:
     """(streams or chunks,) uint32 checksums."""
     status: int
     """(chunks,) int32."""
+    nchunks: int
+    """Of all batches."""
     nbytes: int
     """Of all together."""
 
@@ -113,22 +129,12 @@ def lay_out_uploads(staging: int, host_decoded: int) -> UploadLayout:
     return UploadLayout(begin, begin + _aligned(host_decoded))
 
 
-def lay_out(
-    decompressor: Decompressor,
-    *,
-    image_nbytes: NDArray[np.int64],
-    images: int,
-    frames: Frames | None,
-    nchunks: int,
-) -> BatchLayout:
+def lay_out(decompressor: Decompressor, batches: Sequence[Needs]) -> BatchLayout:
     """Give everything its place.
 
     Args:
         decompressor: says how much temporary memory it needs.
-        image_nbytes: (n,) bytes of each chunk's slot.
-        images: how many images.
-        frames: the streams; None where nothing is decompressed.
-        nchunks: chunks of the batch.
+        batches: that are decoded together.
     """
     place = 0
 
@@ -138,28 +144,36 @@ def lay_out(
         place += _aligned(nbytes)
         return start
 
-    image = slots(image_nbytes)[1]
-    tables = [] if frames is None else list(frames.streams.items())
-    nstreams = sum(len(table) for _, table in tables)
+    tables: dict[StreamFormat, list[StreamTable]] = {}
+    for batch in batches:
+        for name, table in {} if batch.frames is None else batch.frames.streams.items():
+            tables.setdefault(name, []).append(table)
+    nstreams = sum(len(table) for some in tables.values() for table in some)
     aligned = temp = 0
-    for name, table in tables:
+    for name, some in tables.items():
         if name == "blosclz":
             continue
         if decompressor.alignment(name).input > 1:
-            aligned = max(aligned, slots(table.nbytes)[1])
+            aligned = max(aligned, sum(slots(table.nbytes)[1] for table in some))
         temp = max(
             temp,
             decompressor.temp_nbytes(
                 name,
-                max(len(table), int(table.blocks.sum())),
-                int(table.decoded.max()),
-                int(table.decoded.sum()),
+                sum(max(len(table), int(table.blocks.sum())) for table in some),
+                max(int(table.decoded.max()) for table in some),
+                sum(int(table.decoded.sum()) for table in some),
             ),
         )
-    image_0 = take(image if images else 0)
-    image_1 = take(image) if images > 1 else image_0
+    images: list[tuple[int, int]] = []
+    for batch in batches:
+        nbytes = slots(batch.image_nbytes)[1]
+        first = take(nbytes if batch.images else 0)
+        images.append((first, take(nbytes) if batch.images > 1 else first))
+    counts = [len(batch.image_nbytes) for batch in batches]
+    nchunks = sum(counts)
     return BatchLayout(
-        (image_0, image_1),
+        tuple(images),
+        (0, *accumulate(counts[:-1])),
         take(aligned),
         take(temp),
         temp,
@@ -167,6 +181,7 @@ def lay_out(
         take(STATUS_NBYTES * nstreams),
         take(VALUE_NBYTES * max(nstreams, nchunks)),
         take(STATUS_NBYTES * nchunks),
+        nchunks,
         place,
     )
 

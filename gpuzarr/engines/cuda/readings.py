@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gpuzarr.engines.cuda.engine import CudaEngine
     from gpuzarr.engines.cuda.staging import DecoderFor
     from gpuzarr.plan.batches import Batch
+    from gpuzarr.program import DecodeProgram
     from gpuzarr.stores.store import Store
 
 
@@ -31,6 +32,7 @@ class Reading:
         self.batch = batch
         self.store = store
         self.cut = cut
+        self.program = cut.program
         self.part = part = HostPart(cut.program, cut.first, cut.checks_only, decoder_for)
         self.started: PinnedReading | None = None
         decoders = find_decoders(batch, part)
@@ -50,7 +52,10 @@ class Reading:
 class DirectReading:
     """Reads straight to the device."""
 
-    def __init__(self, batch: Batch, begin: Callable[[], DirectReads]) -> None:
+    def __init__(
+        self, program: DecodeProgram, batch: Batch, begin: Callable[[], DirectReads]
+    ) -> None:
+        self.program = program
         self.batch = batch
         self._begin = begin
         self.started: DirectReads | None = None
@@ -65,12 +70,16 @@ class DirectReading:
         return self.started
 
 
-def find_direct(engine: CudaEngine, batch: Batch, store: Store) -> DirectReading | None:
+def find_direct(
+    engine: CudaEngine, program: DecodeProgram, batch: Batch, store: Store
+) -> DirectReading | None:
     """How kvikio reads a batch of a store; None where it cannot."""
     device, keys = engine.on_device, batch.requests.keys
     if engine.io == "kvikio" and (urls := find_urls(store, batch.requests)) is not None:
-        return DirectReading(batch, lambda: RemoteReading(batch, store, urls, device, engine.pool))
+        return DirectReading(
+            program, batch, lambda: RemoteReading(batch, store, urls, device, engine.pool)
+        )
     paths = local_paths(store, keys)
     if paths is None:
         return None
-    return DirectReading(batch, lambda: KvikioReading(batch, paths, device))
+    return DirectReading(program, batch, lambda: KvikioReading(batch, paths, device))

@@ -5,7 +5,8 @@
     finish   wait for the statuses, which come back once a batch
 
 Work is started as soon as a batch is staged, and the host goes on to the next. So one batch is
-read while the next is uploaded, the one before it decoded. Memory of batches that are under way is
+read while the next is uploaded, the one before it decoded. Only a small batch waits for the next
+one, where that is of another program: they share a flight. Memory of batches that are under way is
 counted; where the limit is reached, the oldest is waited for: nothing else makes the host wait.
 """
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from gpuzarr.engines.cuda import transfer
 from gpuzarr.engines.cuda.device_program import DeviceProgram
-from gpuzarr.engines.cuda.flight import Flight, layout_nbytes, table_nbytes
+from gpuzarr.engines.cuda.flight import Carried, Flight, flight_nbytes
 from gpuzarr.engines.cuda.frames.blosc_on_device import Probe
 from gpuzarr.engines.cuda.marks import marked
 from gpuzarr.engines.cuda.placing import Places
@@ -32,10 +33,10 @@ from gpuzarr.engines.cuda.staging import (
     PinnedReading,
 )
 from gpuzarr.engines.cuda.transfer import OutputTarget
+from gpuzarr.engines.cuda.tuning import JOINED_NBYTES
 from gpuzarr.engines.cuda.work import Work
 from gpuzarr.engines.failures import FILL, chunk_failure, combine, fill_what_fits
 from gpuzarr.errors import GpuzarrError, MemoryLimitError
-from gpuzarr.plan.batches import DEVICE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,14 +52,6 @@ if TYPE_CHECKING:
     from gpuzarr.plan.chunk_table import PieceTable
     from gpuzarr.program import DecodeProgram
     from gpuzarr.stores.store import Store
-
-
-class Held:
-    """An array whose memory is in use; none of it is this read's."""
-
-    def __init__(self, array: DeviceArray) -> None:
-        self.array = array
-        self.address = self.nbytes = 0
 
 
 class CudaSession:
@@ -77,6 +70,8 @@ class CudaSession:
         self._failures: list[ChunkFailure] = []
         self._readings: deque[Reading | DirectReading] = deque()
         self._flights: deque[Flight] = deque()
+        self._held: list[Carried] = []
+        """Small batches that wait for the next one."""
         self._targets = [
             OutputTarget(output, self.device.address_of(output.array)) for output in outputs
         ]
@@ -87,7 +82,7 @@ class CudaSession:
 
     def __del__(self) -> None:
         """Of a read that nobody waits for: the device uses its memory until the work is done."""
-        if getattr(self, "_flights", ()) or getattr(self, "_readings", ()):
+        if any(getattr(self, name, ()) for name in ("_flights", "_readings", "_held")):
             self.abort()
 
     # ----------------------------------------------------------------------------------- hops
@@ -114,7 +109,7 @@ class CudaSession:
         """Start reading straight to the device, where that is possible."""
         if not self._engine.reads_directly(program):
             return None
-        reading = find_direct(self._engine, batch, store)
+        reading = find_direct(self._engine, program, batch, store)
         if reading is None:
             return None
         self._check_fits(reading)
@@ -130,7 +125,11 @@ class CudaSession:
         """Take a batch to the device; returns when that is started."""
         if isinstance(staging, DirectReading):
             self._decode_directly(program, batch, staging)
-            return
+        else:
+            self._decode_staged(program, batch, staging)
+
+    def _decode_staged(self, program: DecodeProgram, batch: Batch, staging: Reading) -> None:
+        """The same for a batch that is on the host."""
         staged, failures = self._begin(staging).wait()
         self._readings.remove(staging)
         self._host_nbytes += staged.slab.nbytes - staging.nbytes
@@ -141,7 +140,7 @@ class CudaSession:
         read = ReadChunks(batch, rows, staged.offset[rows], staged.nbytes[rows], in_slab)
         chunks = self._stage(program).run(staging.cut, read, None)
         self._host_nbytes += chunks.host_nbytes - staged.slab.nbytes
-        self._fly(chunks)
+        self._take(program, chunks)
 
     def _decode_directly(
         self, program: DecodeProgram, batch: Batch, staging: DirectReading
@@ -161,7 +160,7 @@ class CudaSession:
         read = ReadChunks(batch, rows, found.offset[rows], found.nbytes[rows], on_device)
         chunks = self._stage(program).run(DeviceProgram(program, 0), read, probe)
         self._host_nbytes += chunks.host_nbytes
-        self._fly(chunks)
+        self._take(program, chunks)
 
     def _stage(self, program: DecodeProgram) -> Stage:
         """What finds out what the host can tell of chunks."""
@@ -186,6 +185,7 @@ class CudaSession:
         Raises:
             ValueError: one that does not fit into its output.
         """
+        self._fly_held()
         work = Work()
         transfer.fill(work, self._targets, pieces)
         flight = self._new_flight()
@@ -195,21 +195,9 @@ class CudaSession:
     @marked
     def scatter(self, program: DecodeProgram, batch: Batch, array: DeviceArray) -> None:
         """Write the pieces of chunks that lie decoded in an array of the device."""
-        n = len(batch.chunks)
-        on_device = Staging(None, 0, Held(array), self.device.address_of(array))
-        self._fly(
-            DeviceChunks(
-                batch,
-                DeviceProgram(program, 0),
-                np.arange(n),
-                np.full(n, DEVICE, np.uint8),
-                batch.start,
-                batch.nbytes,
-                on_device,
-                None,
-                None,
-            )
-        )
+        self._fly_held()
+        address = self.device.address_of(array)
+        self._start(DeviceChunks.on_device(batch, DeviceProgram(program, 0), array, address))
 
     def fail(self, failures: Sequence[ChunkFailure]) -> None:
         """Record failures."""
@@ -218,6 +206,7 @@ class CudaSession:
     @marked
     def finish(self) -> int:
         """Wait for the device, and raise what failed; gives the number of chunks not stored."""
+        self._fly_held()  # of a read that was stopped
         while self._flights:
             self._land()
         if self._failures:
@@ -233,6 +222,9 @@ class CudaSession:
         while self._flights:
             with suppress(GpuzarrError):
                 self._land(decide=False)
+        for held in self._held:  # one may have been on a flight: only now nothing uses it
+            held.chunks.give_back()
+        self._held = []
 
     # --------------------------------------------------------------------------------- pieces
 
@@ -269,32 +261,78 @@ class CudaSession:
         self._flying_nbytes += flight.nbytes
         self._host_nbytes += flight.own_host_nbytes
 
-    def _fly(self, chunks: DeviceChunks) -> None:
-        """Start the chunks' work, in parts where together they need too much memory."""
-        if not len(chunks):
+    def _take(self, program: DecodeProgram, chunks: DeviceChunks) -> None:
+        """Start a batch; but a small one waits for the next, where that is of another program.
+
+        All flights are in the order of their batches, since chunks may be written to memory that
+        other chunks were in before.
+        """
+        waits = bool(self._readings) and self._readings[0].program is not program
+        if (waits or self._held) and len(chunks) and chunks.staging.memory is None:
+            batch = Carried.of(chunks)
+            if not self._are_small([*self._held, batch]):
+                self._fly_held()
+            if self._held or (waits and self._are_small([batch])):
+                self._held.append(batch)
+                if not waits:
+                    self._fly_held()
+                return
+        self._fly_held()
+        self._start(chunks)
+
+    def _are_small(self, batches: Sequence[Carried]) -> bool:
+        """Whether batches are worth a common flight, and may wait for it."""
+        device_limit, host_limit = self._engine.device_limit, self._engine.host_limit
+        nbytes = sum(flight_nbytes(batches, self.device))
+        return nbytes <= min(JOINED_NBYTES, device_limit // 4) and (
+            self._host_nbytes <= host_limit // 4
+        )
+
+    def _fly_held(self) -> None:
+        """Start what waits for other batches."""
+        if self._held:
+            self._fly(self._held)
+            self._held = []
+
+    def _start(self, chunks: DeviceChunks) -> None:
+        """Start a batch."""
+        if len(chunks):
+            self._fly([Carried.of(chunks)])
+        else:
             self._host_nbytes -= chunks.host_nbytes
             chunks.give_back()
-            return
-        pieces = chunks.batch.pieces.of_chunks(chunks.rows)
-        chunks_nbytes = layout_nbytes(chunks, self.device) + chunks.staging.device_nbytes
-        needed = chunks_nbytes + table_nbytes(chunks, pieces)
+
+    def _fly(self, batches: Sequence[Carried]) -> None:
+        """Start the work of batches together; of one in parts where it needs too much memory."""
+        chunks_nbytes, table_nbytes = flight_nbytes(batches, self.device)
+        needed = chunks_nbytes + table_nbytes
         limit = self._engine.device_limit
         while self._flights and self._flying_nbytes + needed > limit:
             self._land()
-        if needed > limit and len(chunks) > 1:
-            self._host_nbytes -= chunks.host_nbytes
-            halves = chunks.halves(self._engine.pool)
-            self._host_nbytes += sum(half.host_nbytes for half in halves)
-            for half in halves:
-                self._fly(half)
+        if needed > limit and len(batches) == 1 and self._cut(batches[0].chunks, needed):
             return
-        if needed > limit and self._engine.memory_limit is not None:
+        self._make_room(2 * slab_nbytes(table_nbytes))
+        flight = self._new_flight()
+        flight.start_chunks(batches, self._targets)
+        self._count(flight)
+
+    def _cut(self, chunks: DeviceChunks, needed: int) -> bool:
+        """Start a batch that needs too much memory in two parts; False: it is one chunk.
+
+        Raises:
+            MemoryLimitError: that needs more than the user's limit.
+        """
+        if len(chunks) == 1:
+            if self._engine.memory_limit is None:
+                return False
             chunks.give_back()
             raise self._too_large(needed)
-        self._make_room(2 * slab_nbytes(needed - chunks_nbytes))
-        flight = self._new_flight()
-        flight.start_chunks(chunks, self._targets, pieces)
-        self._count(flight)
+        self._host_nbytes -= chunks.host_nbytes
+        halves = chunks.halves(self._engine.pool)
+        self._host_nbytes += sum(half.host_nbytes for half in halves)
+        for half in halves:
+            self._start(half)
+        return True
 
     def _land(self, *, decide: bool = True) -> None:
         """Wait for the oldest flight.
@@ -313,21 +351,22 @@ class CudaSession:
             raise
         self._flights.popleft()
         self._flying_nbytes -= flight.nbytes
-        refused, again = flight.refused(), None
+        again: list[DeviceChunks] = []
         try:
-            if decide and len(refused) and self._engine.decode != "device":
-                assert flight.chunks is not None  # noqa: S101  they were refused
-                stage = self._stage(flight.chunks.program.program)
-                again = stage.again(flight.chunks, refused, self._probe())
-                self._host_nbytes += again.host_nbytes
-            else:
-                refused = refused[:0]
-            self._failures += flight.failures(refused)
+            for landed in flight.landed():
+                refused = landed.refused()
+                if decide and len(refused) and self._engine.decode != "device":
+                    stage = self._stage(landed.chunks.program.program)
+                    again.append(stage.again(landed.chunks, refused, self._probe()))
+                    self._host_nbytes += again[-1].host_nbytes
+                else:
+                    refused = refused[:0]
+                self._failures += landed.failures(refused)
         finally:
             self._host_nbytes -= flight.host_nbytes
             flight.give_back()
-        if again is not None:
-            self._fly(again)
+        for chunks in again:
+            self._start(chunks)
 
     def _fill_missing(self, batch: Batch, rows: NDArray[np.int64]) -> None:
         """Write the fill value to the pieces of chunks that turned out not to be stored."""

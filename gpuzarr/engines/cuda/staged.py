@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from gpuzarr.engines.cuda.frames.streams import Frames
     from gpuzarr.engines.cuda.slabs import Slab, SlabPool
     from gpuzarr.engines.cuda.staging import DecoderFor
+    from gpuzarr.engines.engine import DeviceArray
     from gpuzarr.errors import ChunkFailure
     from gpuzarr.plan.batches import Batch
 
@@ -60,6 +61,15 @@ class Staging:
     def device_nbytes(self) -> int:
         """Bytes of device memory in use."""
         return 0 if self.memory is None else self.memory.nbytes
+
+
+class Occupied:
+    """An array whose memory is in use; none of it is the read's own."""
+
+    def __init__(self, array: DeviceArray) -> None:
+        """Keep it."""
+        self.array = array
+        self.address = self.nbytes = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,6 +118,24 @@ class DeviceChunks:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @classmethod
+    def on_device(
+        cls, batch: Batch, program: DeviceProgram, array: DeviceArray, address: int
+    ) -> DeviceChunks:
+        """Chunks that lie decoded in an array of the device.
+
+        Args:
+            batch: `start` is where each begins, in bytes, in the array.
+            program: without steps.
+            array: holds them.
+            address: of the array.
+        """
+        n = len(batch.chunks)
+        staging = Staging(None, 0, Occupied(array), address)
+        place = np.full(n, DEVICE, np.uint8)
+        rows, start, nbytes = np.arange(n), batch.start, batch.nbytes
+        return cls(batch, program, rows, place, start, nbytes, staging, None, None)
 
     @property
     def shapes(self) -> NDArray[np.int64]:

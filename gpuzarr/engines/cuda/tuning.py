@@ -135,3 +135,8 @@ SHAPES: Final[Mapping[str | None, BatchShape]] = MappingProxyType(
     }
 )
 """By the decompression that the device runs; None: there is none."""
+
+JOINED_NBYTES: Final = 32 * MIB
+"""Memory on the device up to which a batch waits for the next one, of another program, to share its
+upload of tables and its calls of nvCOMP: at the rates above it holds about 10 MiB, which are
+decoded in less than what starting a batch costs."""

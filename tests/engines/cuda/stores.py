@@ -9,6 +9,7 @@ import numpy as np
 import zstandard
 
 import gpuzarr
+from gpuzarr.engines.cuda.engine import CudaEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,3 +37,15 @@ def zstd(data: bytes) -> bytes:
 
 def opened(store: Any, **choices: Any) -> gpuzarr.Array:
     return gpuzarr.open_array(store, device="cuda", **choices)
+
+
+def engine_of(array: gpuzarr.Array) -> CudaEngine:
+    """What reads an array."""
+    source = array._prepare(array._snapshot)  # noqa: SLF001  what it does is not for users
+    assert isinstance(source.engine, CudaEngine)
+    return source.engine
+
+
+def lent_nbytes(array: gpuzarr.Array) -> int:
+    """Bytes of pinned memory that reads with an array's engine have."""
+    return engine_of(array).pool.lent_nbytes

@@ -15,12 +15,19 @@ import gpuzarr
 from gpuzarr import few
 from gpuzarr.engines.cuda import few as cuda_few
 from gpuzarr.engines.cuda import transfer
-from gpuzarr.engines.cuda.engine import CudaEngine
 from gpuzarr.engines.cuda.tuning import DEFAULTS
 from tests.arrays import plain_store, sharded_store
 from tests.cuda_devices import DEVICE_WINS, HOST_WINS, assert_same, installed
 from tests.engines.cuda.fake_device import NOISE, FakeDevice
-from tests.engines.cuda.stores import BLOSC, CRC32C, ZSTD, blosc, opened, zstd
+from tests.engines.cuda.stores import (
+    BLOSC,
+    CRC32C,
+    ZSTD,
+    blosc,
+    lent_nbytes,
+    opened,
+    zstd,
+)
 from tests.stored import index_of
 from tests.strategies import basic_keys
 from tests.test_read import stored_arrays
@@ -49,16 +56,6 @@ def device(request: pytest.FixtureRequest) -> Iterator[FakeDevice]:
 def compressed(**choices: Any) -> gpuzarr.Array:
     store = plain_store(VALUES, (16, 16), encode=zstd, codecs=("bytes", ZSTD))
     return opened(store, **choices)
-
-
-def engine_of(array: gpuzarr.Array) -> CudaEngine:
-    source = array._prepare(array._snapshot)  # noqa: SLF001  what it does is not for users
-    assert isinstance(source.engine, CudaEngine)
-    return source.engine
-
-
-def lent_nbytes(array: gpuzarr.Array) -> int:
-    return engine_of(array).pool.lent_nbytes
 
 
 # ------------------------------------------------------------------------------------------ values

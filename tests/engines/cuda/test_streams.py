@@ -250,9 +250,10 @@ def test_slabs_that_are_used_again_too_early_are_found(
 ) -> None:
     start = Flight.start_chunks
 
-    def give_back(flight: Flight, chunks: Any, *arguments: Any) -> None:
-        start(flight, chunks, *arguments)
-        chunks.give_back()
+    def give_back(flight: Flight, batches: Any, *arguments: Any) -> None:
+        start(flight, batches, *arguments)
+        for batch in batches:
+            batch.chunks.give_back()
 
     monkeypatch.setattr(Flight, "start_chunks", give_back)
     with installed(FakeDevice()):

@@ -81,14 +81,22 @@ class StreamTable:
         return self.take(np.argsort((0xFFFF - coarse).astype(np.uint16), kind="stable"))
 
     @classmethod
+    def joined(cls, tables: Sequence[StreamTable]) -> StreamTable:
+        """All rows of several tables, in their order."""
+        if len(tables) == 1:
+            return tables[0]
+        return cls(
+            *(
+                np.concatenate([getattr(table, name) for table in tables]) if tables else _NONE
+                for name in _COLUMNS
+            )
+        )
+
+    @classmethod
     def join(cls, tables: Sequence[StreamTable]) -> StreamTable:
         """All rows of several tables, brought into the order of their chunks."""
-        columns = [
-            np.concatenate([getattr(table, name) for table in tables]) if tables else _NONE
-            for name in _COLUMNS
-        ]
-        order = np.argsort(columns[0], kind="stable")
-        return cls(*(column[order] for column in columns))
+        table = cls.joined(tables)
+        return table.take(np.argsort(table.chunk, kind="stable"))
 
 
 _COLUMNS = ("chunk", "source", "nbytes", "target", "decoded", "blocks", "check")
