@@ -31,7 +31,7 @@ from gpuzarr.engines.cuda.traced_device import TracedDevice
 from gpuzarr.engines.cuda.tuning import SHAPES
 from gpuzarr.engines.engine import ProgramReport
 from gpuzarr.engines.pool import cpu_count
-from gpuzarr.errors import UnsupportedError
+from gpuzarr.errors import MemoryLimitError, UnsupportedError
 from gpuzarr.plan.batches import BatchLimits
 from gpuzarr.program import describe_step
 
@@ -205,6 +205,13 @@ class CudaEngine:
         """Why chunks of a program were decoded on the host, and how many."""
         with self._lock:
             return self._met.setdefault(program, Counter())
+
+    def too_large(self, needed: int) -> MemoryLimitError:
+        """That a chunk needs so many bytes of the device, more than the user's limit."""
+        return MemoryLimitError(
+            f"a chunk needs {needed:,} bytes of {self.on_device.name} to decode; memory_limit is"
+            f" {self.memory_limit:,}"
+        )
 
     def current_stream(self) -> Stream:
         """The device's, in this thread."""

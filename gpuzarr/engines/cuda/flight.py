@@ -7,6 +7,9 @@ upload:
     copies      upload 1, event | upload 2, event | ...
     consumer's                  | wait, decode 1, scatter 1, statuses, event | wait, decode 2, ...
 
+A flight may carry several small batches, of different programs: they are uploaded as they come, and
+decoded together.
+
 Memory that is uploaded to belongs to the stream for copies, by whose order it could be written
 again while the other stream still reads it. So a flight holds it until the host has seen its last
 event. A session knows its flights from before they are started, whatever interrupts them.
@@ -109,7 +112,11 @@ class Flight:
         """Host memory in use..."""
         self.own_host_nbytes = 0
         """...and what of it came with the flight: the table and the statuses."""
-        self._batches: Sequence[Carried] = ()
+        self.counted_nbytes = 0
+        """Of device memory, as its session counts it: also what it will need."""
+        self.batches: list[Carried] = []
+        self._uploaded: list[tuple[int, int]] = []
+        """For each of them, where encoded chunks are, and decoded ones."""
         self._status: NDArray[np.int32] | None = None
         """(chunks of all batches,) written before it lands."""
 
@@ -125,17 +132,19 @@ class Flight:
 
     # ----------------------------------------------------------------------------------- start
 
-    def start_chunks(self, batches: Sequence[Carried], targets: Sequence[OutputTarget]) -> None:
-        """Upload, decode and scatter chunks.
+    def board(self, batch: Carried) -> None:
+        """Upload a batch; its memory is the flight's from now on."""
+        self._slabs += batch.chunks.slabs
+        self.batches.append(batch)
+        self._uploaded.append(self._upload(batch.chunks))
+
+    def depart(self, targets: Sequence[OutputTarget]) -> None:
+        """Decode and scatter the chunks of all batches that are on board.
 
         Args:
-            batches: of one program each; their memory is the flight's from now on.
             targets: the read's outputs.
         """
-        self._batches = batches
-        self._slabs += [slab for batch in batches for slab in batch.chunks.slabs]
-        device, work = self._device, Work()
-        uploaded = [self._upload(batch.chunks) for batch in batches]
+        device, work, batches = self._device, Work(), self.batches
         needs = [_needs(batch.chunks) for batch in batches]
         layout = lay_out(device.decompressor, needs)
         base = self._allocate(layout.nbytes, self._stream)
@@ -144,7 +153,7 @@ class Flight:
         members = [
             _member(work, batch.chunks, needed, layout, number, base, *addresses)
             for number, (batch, needed, addresses) in enumerate(
-                zip(batches, needs, uploaded, strict=True)
+                zip(batches, needs, self._uploaded, strict=True)
             )
         ]
         BatchBuilder(work, decompressor=device.decompressor, layout=layout, base=base).run(members)
@@ -219,10 +228,10 @@ class Flight:
         """What became of its batches, once `wait` is over."""
         if self._status is None:
             return []
-        ends = list(accumulate(len(batch.chunks) for batch in self._batches))
+        ends = list(accumulate(len(batch.chunks) for batch in self.batches))
         return [
             Landed(batch.chunks, self._status[begin:end])
-            for batch, (begin, end) in zip(self._batches, pairwise([0, *ends]), strict=True)
+            for batch, (begin, end) in zip(self.batches, pairwise([0, *ends]), strict=True)
         ]
 
     def give_back(self) -> None:
@@ -233,10 +242,10 @@ class Flight:
 
     def _explain(self, error: DeviceError) -> DeviceError:
         """Which chunks were being decoded when the device failed."""
-        if not self._batches:
+        if not self.batches:
             return error
         count, named = 0, list[str]()
-        for chunks, _ in self._batches:
+        for chunks, _ in self.batches:
             held = chunks.batch.request[chunks.rows[:NAMED_CHUNKS]].tolist()
             named += [chunks.batch.requests.keys[request] for request in held]
             count += len(chunks)

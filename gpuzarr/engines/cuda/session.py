@@ -27,16 +27,12 @@ from gpuzarr.engines.cuda.placing import Places
 from gpuzarr.engines.cuda.readings import DirectReading, Reading, find_direct
 from gpuzarr.engines.cuda.slabs import slab_nbytes
 from gpuzarr.engines.cuda.staged import DeviceChunks, ReadChunks, Stage, Staging
-from gpuzarr.engines.cuda.staging import (
-    MISSING,
-    READY,
-    PinnedReading,
-)
+from gpuzarr.engines.cuda.staging import MISSING, READY, PinnedReading
 from gpuzarr.engines.cuda.transfer import OutputTarget
 from gpuzarr.engines.cuda.tuning import JOINED_NBYTES
 from gpuzarr.engines.cuda.work import Work
 from gpuzarr.engines.failures import FILL, chunk_failure, combine, fill_what_fits
-from gpuzarr.errors import GpuzarrError, MemoryLimitError
+from gpuzarr.errors import GpuzarrError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,8 +66,8 @@ class CudaSession:
         self._failures: list[ChunkFailure] = []
         self._readings: deque[Reading | DirectReading] = deque()
         self._flights: deque[Flight] = deque()
-        self._held: list[Carried] = []
-        """Small batches that wait for the next one."""
+        self._boarding: Flight | None = None
+        """The last of them, while small batches of other programs are awaited for it."""
         self._targets = [
             OutputTarget(output, self.device.address_of(output.array)) for output in outputs
         ]
@@ -82,7 +78,7 @@ class CudaSession:
 
     def __del__(self) -> None:
         """Of a read that nobody waits for: the device uses its memory until the work is done."""
-        if any(getattr(self, name, ()) for name in ("_flights", "_readings", "_held")):
+        if getattr(self, "_flights", ()) or getattr(self, "_readings", ()):
             self.abort()
 
     # ----------------------------------------------------------------------------------- hops
@@ -127,6 +123,8 @@ class CudaSession:
             self._decode_directly(program, batch, staging)
         else:
             self._decode_staged(program, batch, staging)
+        if not self._readings:
+            self._depart()
 
     def _decode_staged(self, program: DecodeProgram, batch: Batch, staging: Reading) -> None:
         """The same for a batch that is on the host."""
@@ -155,10 +153,9 @@ class CudaSession:
         rows = np.flatnonzero(found.state == READY)
         if not len(rows) or found.memory is None:
             return
-        probe = self._probe()
-        on_device = Staging(None, 0, found.memory, found.base)
-        read = ReadChunks(batch, rows, found.offset[rows], found.nbytes[rows], on_device)
-        chunks = self._stage(program).run(DeviceProgram(program, 0), read, probe)
+        there = Staging(None, 0, found.memory, found.base)
+        read = ReadChunks(batch, rows, found.offset[rows], found.nbytes[rows], there)
+        chunks = self._stage(program).run(DeviceProgram(program, 0), read, self._probe())
         self._host_nbytes += chunks.host_nbytes
         self._take(program, chunks)
 
@@ -185,7 +182,7 @@ class CudaSession:
         Raises:
             ValueError: one that does not fit into its output.
         """
-        self._fly_held()
+        self._depart()
         work = Work()
         transfer.fill(work, self._targets, pieces)
         flight = self._new_flight()
@@ -195,7 +192,7 @@ class CudaSession:
     @marked
     def scatter(self, program: DecodeProgram, batch: Batch, array: DeviceArray) -> None:
         """Write the pieces of chunks that lie decoded in an array of the device."""
-        self._fly_held()
+        self._depart()
         address = self.device.address_of(array)
         self._start(DeviceChunks.on_device(batch, DeviceProgram(program, 0), array, address))
 
@@ -206,7 +203,7 @@ class CudaSession:
     @marked
     def finish(self) -> int:
         """Wait for the device, and raise what failed; gives the number of chunks not stored."""
-        self._fly_held()  # of a read that was stopped
+        self._depart()  # of a read that was stopped
         while self._flights:
             self._land()
         if self._failures:
@@ -222,9 +219,7 @@ class CudaSession:
         while self._flights:
             with suppress(GpuzarrError):
                 self._land(decide=False)
-        for held in self._held:  # one may have been on a flight: only now nothing uses it
-            held.chunks.give_back()
-        self._held = []
+        self._boarding = None
 
     # --------------------------------------------------------------------------------- pieces
 
@@ -256,9 +251,11 @@ class CudaSession:
         self._flights.append(flight)
         return flight
 
-    def _count(self, flight: Flight) -> None:
-        """Count the memory of a flight that was started."""
-        self._flying_nbytes += flight.nbytes
+    def _count(self, flight: Flight, due_nbytes: int = 0) -> None:
+        """Count the memory of a flight: what it has, or will have, if that is more."""
+        nbytes = max(flight.nbytes, due_nbytes)
+        self._flying_nbytes += nbytes - flight.counted_nbytes
+        flight.counted_nbytes = nbytes
         self._host_nbytes += flight.own_host_nbytes
 
     def _take(self, program: DecodeProgram, chunks: DeviceChunks) -> None:
@@ -268,52 +265,62 @@ class CudaSession:
         other chunks were in before.
         """
         waits = bool(self._readings) and self._readings[0].program is not program
-        if (waits or self._held) and len(chunks) and chunks.staging.memory is None:
+        if (waits or self._boarding) and len(chunks) and chunks.staging.memory is None:
             batch = Carried.of(chunks)
-            if not self._are_small([*self._held, batch]):
-                self._fly_held()
-            if self._held or (waits and self._are_small([batch])):
-                self._held.append(batch)
+            if self._boarding and not self._are_small([*self._boarding.batches, batch]):
+                self._depart()
+            if self._boarding or (waits and self._are_small([batch])):
+                self._board(batch)
                 if not waits:
-                    self._fly_held()
+                    self._depart()
                 return
-        self._fly_held()
+        self._depart()
         self._start(chunks)
 
     def _are_small(self, batches: Sequence[Carried]) -> bool:
         """Whether batches are worth a common flight, and may wait for it."""
-        device_limit, host_limit = self._engine.device_limit, self._engine.host_limit
-        nbytes = sum(flight_nbytes(batches, self.device))
-        return nbytes <= min(JOINED_NBYTES, device_limit // 4) and (
-            self._host_nbytes <= host_limit // 4
-        )
+        if self._host_nbytes > self._engine.host_limit // 4:
+            return False
+        limit = min(JOINED_NBYTES, self._engine.device_limit // 4)
+        return sum(flight_nbytes(batches, self.device)) <= limit
 
-    def _fly_held(self) -> None:
-        """Start what waits for other batches."""
-        if self._held:
-            self._fly(self._held)
-            self._held = []
+    def _board(self, batch: Carried) -> None:
+        """Upload a batch, and count what decoding it will need: departing makes no room."""
+        self._clear_way(flight_nbytes([batch], self.device))
+        flight = self._boarding
+        if flight is None:  # or it had to depart to make room
+            self._boarding = flight = self._new_flight()
+        flight.board(batch)
+        self._count(flight, sum(flight_nbytes(flight.batches, self.device)))
+
+    def _depart(self) -> None:
+        """Decode what is on board."""
+        flight = self._boarding
+        if flight is not None:
+            flight.depart(self._targets)
+            self._boarding = None
+            self._count(flight)
+
+    def _clear_way(self, nbytes: tuple[int, int]) -> None:
+        """Wait for flights until there is room for another one: for its chunks, and its table."""
+        while self._flights and self._flying_nbytes + sum(nbytes) > self._engine.device_limit:
+            self._land()
+        self._make_room(2 * slab_nbytes(nbytes[1]))
 
     def _start(self, chunks: DeviceChunks) -> None:
-        """Start a batch."""
-        if len(chunks):
-            self._fly([Carried.of(chunks)])
-        else:
+        """Start a batch alone, in parts where it needs too much memory."""
+        if not len(chunks):
             self._host_nbytes -= chunks.host_nbytes
             chunks.give_back()
-
-    def _fly(self, batches: Sequence[Carried]) -> None:
-        """Start the work of batches together; of one in parts where it needs too much memory."""
-        chunks_nbytes, table_nbytes = flight_nbytes(batches, self.device)
-        needed = chunks_nbytes + table_nbytes
-        limit = self._engine.device_limit
-        while self._flights and self._flying_nbytes + needed > limit:
-            self._land()
-        if needed > limit and len(batches) == 1 and self._cut(batches[0].chunks, needed):
             return
-        self._make_room(2 * slab_nbytes(table_nbytes))
+        batch = Carried.of(chunks)
+        nbytes = flight_nbytes([batch], self.device)
+        if sum(nbytes) > self._engine.device_limit and self._cut(chunks, sum(nbytes)):
+            return
+        self._clear_way(nbytes)
         flight = self._new_flight()
-        flight.start_chunks(batches, self._targets)
+        flight.board(batch)
+        flight.depart(self._targets)
         self._count(flight)
 
     def _cut(self, chunks: DeviceChunks, needed: int) -> bool:
@@ -326,7 +333,7 @@ class CudaSession:
             if self._engine.memory_limit is None:
                 return False
             chunks.give_back()
-            raise self._too_large(needed)
+            raise self._engine.too_large(needed)
         self._host_nbytes -= chunks.host_nbytes
         halves = chunks.halves(self._engine.pool)
         self._host_nbytes += sum(half.host_nbytes for half in halves)
@@ -344,13 +351,15 @@ class CudaSession:
             decide: whether that is worth it.
         """
         flight = self._flights[0]  # known until it is done, whatever interrupts the wait
+        if decide and flight is self._boarding:
+            self._depart()
         try:
             flight.wait()
         except GpuzarrError:
             self._flights.popleft()
             raise
         self._flights.popleft()
-        self._flying_nbytes -= flight.nbytes
+        self._flying_nbytes -= flight.counted_nbytes
         again: list[DeviceChunks] = []
         try:
             for landed in flight.landed():
@@ -385,10 +394,4 @@ class CudaSession:
             return
         needed = np.maximum(reading.batch.nbytes, reading.batch.chunks.decoded_nbytes)
         if int(needed.max()) > limit:
-            raise self._too_large(int(needed.max()))
-
-    def _too_large(self, needed: int) -> MemoryLimitError:
-        return MemoryLimitError(
-            f"a chunk needs {needed:,} bytes of {self.device.name} to decode; memory_limit is"
-            f" {self._engine.memory_limit:,}"
-        )
+            raise self._engine.too_large(int(needed.max()))

@@ -299,8 +299,8 @@ class FakeDevice:
                 stream.step()
                 for each in self._streams:
                     each.settle()
-            if self.error is not None:
-                raise self.error
+            if self.error is not None:  # a new one each time: this one would keep what waits alive
+                raise DeviceError(self.error.message)
 
     def _next(self, event: FakeEvent) -> FakeStream:
         """The stream whose next work must be done for an event."""

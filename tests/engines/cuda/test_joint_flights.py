@@ -196,13 +196,13 @@ def test_batches_of_one_program_fly_as_they_are_read(
     limits = BatchLimits(1, 1, 0, least_nbytes=1)
     monkeypatch.setattr(CudaEngine, "limits_for", lambda *_: limits)
     flown: list[int] = []
-    start = Flight.start_chunks
+    start = Flight.depart
 
-    def count(flight: Flight, batches: Any, *arguments: Any) -> None:
-        flown.append(len(batches))
-        start(flight, batches, *arguments)
+    def count(flight: Flight, targets: Any) -> None:
+        flown.append(len(flight.batches))
+        start(flight, targets)
 
-    monkeypatch.setattr(Flight, "start_chunks", count)
+    monkeypatch.setattr(Flight, "depart", count)
     found = read_all(["zstd", "blosc of zstd"])
     assert_same(values_of("zstd"), found[0])
     assert flown == [1] * (COUNT - 1) + [2] + [1] * (COUNT - 1)

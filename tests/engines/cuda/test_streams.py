@@ -228,13 +228,13 @@ def test_uploads_that_are_waited_for_too_early_are_found(
 def test_memory_that_is_given_back_too_early_is_found(
     device: FakeDevice, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    real = Flight.start_chunks
+    real = Flight.depart
 
     def start(flight: Flight, *arguments: Any) -> None:
         real(flight, *arguments)
         del flight._memory[: None if what == "all" else 1]  # noqa: SLF001
 
-    monkeypatch.setattr(Flight, "start_chunks", start)
+    monkeypatch.setattr(Flight, "depart", start)
     array = opened(store())
     assert array.device == device.name
     if what == "all":
@@ -248,14 +248,14 @@ def test_memory_that_is_given_back_too_early_is_found(
 def test_slabs_that_are_used_again_too_early_are_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    start = Flight.start_chunks
+    start = Flight.depart
 
-    def give_back(flight: Flight, batches: Any, *arguments: Any) -> None:
-        start(flight, batches, *arguments)
-        for batch in batches:
+    def give_back(flight: Flight, targets: Any) -> None:
+        start(flight, targets)
+        for batch in flight.batches:
             batch.chunks.give_back()
 
-    monkeypatch.setattr(Flight, "start_chunks", give_back)
+    monkeypatch.setattr(Flight, "depart", give_back)
     with installed(FakeDevice()):
         assert (opened(store())[...] != VALUES).any()
 
