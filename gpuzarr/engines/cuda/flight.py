@@ -29,6 +29,7 @@ from gpuzarr.engines.cuda.chunk_state import ChunkState
 from gpuzarr.engines.cuda.layout import (
     STATUS_NBYTES,
     Needs,
+    UploadLayout,
     count_images,
     lay_out,
     lay_out_uploads,
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gpuzarr.engines.cuda.device import Device, Event, Memory, Stream
-    from gpuzarr.engines.cuda.layout import BatchLayout, UploadLayout
+    from gpuzarr.engines.cuda.layout import BatchLayout
     from gpuzarr.engines.cuda.slabs import Slab, SlabPool
     from gpuzarr.engines.cuda.staged import Staging
     from gpuzarr.engines.cuda.transfer import OutputTarget
@@ -63,11 +64,19 @@ class Carried(NamedTuple):
     """Staged and placed."""
     pieces: PieceTable
     """Of these chunks; `pieces.chunk` is their place among them."""
+    needs: Needs
+    """For decoding."""
+    uploads: UploadLayout
+    """Where what is uploaded goes."""
+    table_nbytes: int
+    """Of its columns in the table, rather too many."""
 
     @classmethod
     def of(cls, chunks: DeviceChunks) -> Carried:
         """These chunks, with their pieces."""
-        return cls(chunks, chunks.batch.pieces.of_chunks(chunks.rows))
+        pieces = chunks.batch.pieces.of_chunks(chunks.rows)
+        uploads = lay_out_uploads(_host_nbytes(chunks.staging), _host_nbytes(chunks.decoded))
+        return cls(chunks, pieces, _needs(chunks), uploads, _table_nbytes(chunks, pieces))
 
 
 class Landed(NamedTuple):
@@ -136,7 +145,7 @@ class Flight:
         """Upload a batch; its memory is the flight's from now on."""
         self._slabs += batch.chunks.slabs
         self.batches.append(batch)
-        self._uploaded.append(self._upload(batch.chunks))
+        self._uploaded.append(self._upload(batch.chunks, batch.uploads))
 
     def depart(self, targets: Sequence[OutputTarget]) -> None:
         """Decode and scatter the chunks of all batches that are on board.
@@ -145,22 +154,19 @@ class Flight:
             targets: the read's outputs.
         """
         device, work, batches = self._device, Work(), self.batches
-        needs = [_needs(batch.chunks) for batch in batches]
-        layout = lay_out(device.decompressor, needs)
+        layout = lay_out(device.decompressor, [batch.needs for batch in batches])
         base = self._allocate(layout.nbytes, self._stream)
         status_nbytes = STATUS_NBYTES * layout.nchunks
         device.clear(base + layout.status, status_nbytes, self._stream)
         members = [
-            _member(work, batch.chunks, needed, layout, number, base, *addresses)
-            for number, (batch, needed, addresses) in enumerate(
-                zip(batches, needs, self._uploaded, strict=True)
-            )
+            _member(work, batch, layout, number, base, *self._uploaded[number])
+            for number, batch in enumerate(batches)
         ]
         BatchBuilder(work, decompressor=device.decompressor, layout=layout, base=base).run(members)
-        for (chunks, pieces), member in zip(batches, members, strict=True):
+        for batch, member in zip(batches, members, strict=True):
             state, columns = member.chunks, member.chunks.columns()
-            form = chunks.program.program.layout
-            transfer.scatter(work, targets, pieces, state.shapes, form, columns, state.status)
+            form = batch.chunks.program.program.layout
+            transfer.scatter(work, targets, batch.pieces, state.shapes, form, columns, state.status)
         self._start(work)
         slab = self._pool.take(status_nbytes)
         self._keep(slab)
@@ -173,12 +179,11 @@ class Flight:
         self._start(work)
         self._landed = self._device.record(self._stream)
 
-    def _upload(self, chunks: DeviceChunks) -> tuple[int, int]:
+    def _upload(self, chunks: DeviceChunks, layout: UploadLayout) -> tuple[int, int]:
         """Upload what is on the host; gives where encoded chunks are, and decoded ones."""
         device, staging = self._device, chunks.staging
         if staging.memory is not None:
             self._memory.append(staging.memory)
-        layout = _lay_out_uploads(chunks)
         if not layout.nbytes:
             return staging.base, 0
         base = self._allocate(layout.nbytes, device.copy_stream)
@@ -245,7 +250,7 @@ class Flight:
         if not self.batches:
             return error
         count, named = 0, list[str]()
-        for chunks, _ in self.batches:
+        for chunks in (batch.chunks for batch in self.batches):
             held = chunks.batch.request[chunks.rows[:NAMED_CHUNKS]].tolist()
             named += [chunks.batch.requests.keys[request] for request in held]
             count += len(chunks)
@@ -258,21 +263,14 @@ class Flight:
 
 def flight_nbytes(batches: Sequence[Carried], device: Device) -> tuple[int, int]:
     """Device memory that decoding these batches together takes: for chunks, and for the table."""
-    layout = lay_out(device.decompressor, [_needs(chunks) for chunks, _ in batches])
-    uploads = sum(
-        _lay_out_uploads(chunks).nbytes + chunks.staging.device_nbytes for chunks, _ in batches
-    )
-    return layout.nbytes + uploads, sum(_table_nbytes(batch) for batch in batches)
+    layout = lay_out(device.decompressor, [batch.needs for batch in batches])
+    uploads = sum(batch.uploads.nbytes + batch.chunks.staging.device_nbytes for batch in batches)
+    return layout.nbytes + uploads, (1 << 12) + sum(batch.table_nbytes for batch in batches)
 
 
 def _host_nbytes(part: Staging | None) -> int:
     """Bytes that are uploaded."""
     return 0 if part is None or part.slab is None else part.used
-
-
-def _lay_out_uploads(chunks: DeviceChunks) -> UploadLayout:
-    """Where what is uploaded lies."""
-    return lay_out_uploads(_host_nbytes(chunks.staging), _host_nbytes(chunks.decoded))
 
 
 def _needs(chunks: DeviceChunks) -> Needs:
@@ -285,8 +283,7 @@ def _needs(chunks: DeviceChunks) -> Needs:
 
 def _member(  # noqa: PLR0913, PLR0917  where everything is
     work: Work,
-    chunks: DeviceChunks,
-    needs: Needs,
+    batch: Carried,
     layout: BatchLayout,
     number: int,
     base: int,
@@ -297,14 +294,14 @@ def _member(  # noqa: PLR0913, PLR0917  where everything is
 
     Args:
         work: of the flight.
-        chunks: the batch's.
-        needs: what it needs.
+        batch: the batch.
         layout: of the flight.
         number: of the batch.
         base: address of the flight's memory.
         staging: address of encoded chunks.
         decoded: address of those that the host decoded.
     """
+    chunks = batch.chunks
     encoded, first = chunks.place == DEVICE, layout.first[number]
     image_0, image_1 = layout.images[number]
     state = ChunkState(
@@ -316,15 +313,14 @@ def _member(  # noqa: PLR0913, PLR0917  where everything is
         nbytes=chunks.nbytes,
         shapes=chunks.shapes,
         encoded=encoded,
-        image_nbytes=needs.image_nbytes,
+        image_nbytes=batch.needs.image_nbytes,
     )
     steps, sizes = chunks.program.steps, chunks.program.sizes(chunks.shapes)
     return Member(state, steps, sizes, chunks.frames, staging, first)
 
 
-def _table_nbytes(batch: Carried) -> int:
-    """Bytes of the table, rather too many."""
-    chunks, pieces = batch
+def _table_nbytes(chunks: DeviceChunks, pieces: PieceTable) -> int:
+    """Bytes of the columns in the table, rather too many."""
     rows = len(chunks) * (1 + len(chunks.program.steps))
     if chunks.frames is not None:
         rows += len(chunks.frames.copies)
@@ -333,4 +329,4 @@ def _table_nbytes(batch: Carried) -> int:
     columns = TABLE_COLUMNS * rows + len(pieces) * (4 + 3 * naxes)
     if any(axis.local is not None for axes in pieces.axes for axis in axes):
         columns += 2 * int(pieces.extent.sum())
-    return int(8 * columns) + (1 << 12)
+    return int(8 * columns)

@@ -17,6 +17,7 @@ import gpuzarr
 from gpuzarr.engines.cuda import session as cuda_session
 from gpuzarr.engines.cuda.engine import CudaEngine
 from gpuzarr.engines.cuda.flight import Flight
+from gpuzarr.engines.cuda.staging import PinnedReading
 from gpuzarr.plan.batches import BatchLimits
 from tests.arrays import plain_store
 from tests.cuda_devices import assert_same, cuda, fake, installed, to_numpy
@@ -177,6 +178,29 @@ def test_any_mixture(
         assert memory_limit is None or device.peak <= memory_limit
         del found, result, arrays
         assert device.used == 0
+
+
+@pytest.mark.usefixtures("fake")
+def test_no_upload_waits_for_the_other_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoding alone does: what was read goes to the device while the next batch is read."""
+    order: list[str] = []
+
+    def note(kind: Any, name: str) -> None:
+        real = getattr(kind, name)
+
+        def noted(self: Any, *arguments: Any) -> Any:
+            try:
+                return real(self, *arguments)
+            finally:
+                order.append(name)
+
+        monkeypatch.setattr(kind, name, noted)
+
+    note(PinnedReading, "wait")
+    note(Flight, "board")
+    note(Flight, "depart")
+    read_all(["zstd", "blosc of zstd", "zstd of another type"])
+    assert order == ["wait", "board"] * 3 + ["depart"]
 
 
 # What is not joined

@@ -205,9 +205,9 @@ def test_uploads_that_are_waited_for_too_early_are_found(
     """The tables come in time here, and the chunks do not."""
     upload, start, events = Flight._upload, Flight._start, []  # noqa: SLF001
 
-    def note(flight: Flight, chunks: Any) -> Any:
+    def note(flight: Flight, chunks: Any, layout: Any) -> Any:
         events.append(device.record(device.copy_stream))
-        return upload(flight, chunks)
+        return upload(flight, chunks, layout)
 
     def start_too_early(flight: Flight, work: Any) -> None:
         real = work.upload
