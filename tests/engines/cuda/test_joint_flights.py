@@ -291,6 +291,49 @@ def test_damage_is_told_of_the_chunk_that_has_it(which: list[int], decode: str) 
         np.testing.assert_array_equal(outs["cuda"][seed][good], values_of(name, seed)[good])
 
 
+def outcome(stores: list[dict[str, bytes]], device: str) -> tuple[Any, list[np.ndarray]]:
+    """The failures of a read of all, and what was read."""
+    arrays = [gpuzarr.open_array(store, device=device) for store in stores]
+    out = [np.zeros(array.shape, array.dtype) for array in arrays]
+    try:
+        gpuzarr.read_batch([(array, ...) for array in arrays], out=out)
+    except gpuzarr.ChunkError as error:
+        failures = error.failures
+        return sorted((each.coords, each.requests, each.key) for each in failures), out
+    return [], out
+
+
+@given(
+    st.lists(st.sampled_from(ALL), min_size=2, max_size=4),
+    st.lists(
+        st.tuples(st.integers(0, 3), st.integers(0, COUNT - 1), st.floats(0, 1), st.binary()),
+        min_size=1,
+        max_size=4,
+    ),
+)
+def test_any_damage_in_any_mixture(
+    names: list[str], damages: list[tuple[int, int, float, bytes]]
+) -> None:
+    """What is wrong with one array's chunks is wrong with these alone, as on the host."""
+    stores = [store_of(name, seed) for seed, name in enumerate(names)]
+    for member, chunk, where, what in damages:
+        store = stores[member % len(stores)]
+        key = f"c/{chunk // 4}/{chunk % 4}"
+        place = int(where * len(store[key]))
+        store[key] = store[key][:place] + what + store[key][place + max(1, len(what)) :]
+    expected, values = outcome(stores, "cpu")
+    with installed(FakeDevice()):
+        told, found = outcome(stores, "cuda")
+    assert told == expected
+    bad = {(requests, coords) for coords, requests, _ in expected}
+    for number, (right, result) in enumerate(zip(values, found, strict=True)):
+        good = np.ones(SHAPE, np.bool_)
+        for requests, (row, column) in bad:
+            if number in requests:
+                good[16 * row : 16 * row + 16, 8 * column : 8 * column + 8] = False
+        np.testing.assert_array_equal(result[good], right[good])
+
+
 @pytest.mark.parametrize("call", ["allocate", "upload", "wait_for", "launch", "download", "record"])
 @pytest.mark.parametrize("number", range(8))
 def test_a_joint_flight_that_fails_anywhere_leaves_nothing_under_way(
