@@ -17,10 +17,12 @@ import errno
 import os
 import stat
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from gpuzarr.errors import StoreError
 from gpuzarr.stores.files import advise, read_at
+from gpuzarr.stores.local_ahead import Pace
 from gpuzarr.stores.store import WHOLE, Blob, Store, check_key, find_range, place
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ class LocalStore(Store):
         self._folders = {"": self._top}
         self._flags = _OPEN if follow_symlinks else _OPEN | _NOFOLLOW
         self._look_first = not (follow_symlinks or _NOFOLLOW)
+        self._pace = Pace()
 
     @property
     def root(self) -> Path:
@@ -139,12 +142,14 @@ class LocalStore(Store):
             )
         return Blob(memory, (status.st_mtime_ns, size), size)
 
-    def read_row(  # noqa: C901  every reason to leave it to `read`
+    def read_row(  # noqa: C901, PLR0912  every reason to leave it to `read`
         self, wanted: Iterable[Wanted], memory: Memory, stopped: Callable[[], bool]
     ) -> list[int]:
         """Read ranges of files in folders that are known; see `gpuzarr.stores.store.ReadRow`."""
         ends: list[int] = []
         opened, descriptor, size, validator = None, -1, 0, (0, 0)
+        begun, used = perf_counter(), memory.used
+        ahead = self._pace.ahead(wanted, self._known_path, self._flags)
         try:
             for key, offset, nbytes, expected in wanted:
                 if key != opened:
@@ -154,7 +159,8 @@ class LocalStore(Store):
                     path = self._known_path(key)
                     if path is None:
                         break
-                    opened, descriptor = key, os.open(path, self._flags)
+                    opened = key
+                    descriptor = os.open(path, self._flags) if ahead is None else ahead.take(path)
                     status = os.fstat(descriptor)
                     if not stat.S_ISREG(status.st_mode):
                         break
@@ -173,7 +179,11 @@ class LocalStore(Store):
         finally:
             if descriptor >= 0:
                 os.close(descriptor)
+            if ahead is not None:
+                ahead.close()
         memory.clear(ends[-1] if ends else 0)
+        if ahead is None:
+            self._pace.note(len(ends), memory.used - used, perf_counter() - begun)
         return ends
 
     def _known_path(self, key: str) -> str | None:

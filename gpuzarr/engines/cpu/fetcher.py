@@ -173,8 +173,8 @@ class Fetcher:
         memory.clear()
         encoded: list[memoryview] = []
         if requested.read_row is not None:
-            keys = (requested.requests.keys[number] for number in request[row:stop])
-            wanted = ((key, 0, WHOLE, None) for key in keys)
+            keys = requested.requests.keys
+            wanted = [(keys[number], 0, WHOLE, None) for number in request[row:stop]]
             ends = requested.read_row(
                 wanted, memory, lambda: memory.used > MOST_HELD_NBYTES or stopped()
             )

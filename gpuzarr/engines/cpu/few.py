@@ -302,7 +302,7 @@ class CpuFewReader:
         fetched: list[memoryview | None] = []
         read_row = row_reader(store)
         if read_row is not None:
-            wanted = ((r.key, r.offset, r.nbytes, r.validator) for r in requests)
+            wanted = [(r.key, r.offset, r.nbytes, r.validator) for r in requests]
             ends = read_row(wanted, memory, enough)
             everything = memory.all()
             fetched += [everything[begin:end] for begin, end in pairwise([0, *ends])]

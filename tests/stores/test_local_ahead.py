@@ -1,0 +1,199 @@
+"""Files that are opened before their turn, where reads were waited for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gpuzarr
+from gpuzarr.engines.cpu.fetcher import EncodedMemory
+from gpuzarr.stores import local_ahead
+from gpuzarr.stores.local import LocalStore
+from gpuzarr.stores.local_ahead import ALL_FILES, FILES, ROWS, OpenedAhead, Pace
+from gpuzarr.stores.store import WHOLE
+from tests.arrays import plain_store
+
+pytestmark = pytest.mark.skipif(not local_ahead.CAN_ADVISE, reason="no posix_fadvise here")
+
+COUNT = 3 * FILES
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "c").mkdir()
+    for number in range(COUNT):
+        (tmp_path / "c" / f"{number}").write_bytes(data_of(number))
+    return tmp_path
+
+
+def data_of(number: int) -> bytes:
+    return bytes([number]) * (100 + number)
+
+
+def wanted(*numbers: int) -> list[Any]:
+    return [(f"c/{number}", 0, WHOLE, None) for number in numbers]
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def read_row(store: LocalStore, row: Any, stop_after: int = COUNT) -> list[bytes]:
+    """What a row gives, in bytes; no file is open after it."""
+    before = open_files()
+    with EncodedMemory() as memory:
+        ends = store.read_row(row, memory, lambda: memory.used >= stop_after * 1000)
+        everything = bytes(memory.all())
+    assert open_files() == before
+    return [everything[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+
+
+def slow(store: LocalStore) -> LocalStore:
+    """A store whose last reads were waited for."""
+    store._pace.note(10, 1000, 1.0)  # noqa: SLF001  as after a slow row
+    return store
+
+
+def test_rows_that_were_waited_for_are_followed_by_some_that_are_read_ahead() -> None:
+    pace = Pace()
+
+    def ahead() -> bool:
+        return pace.ahead(wanted(1), str, os.O_RDONLY) is not None
+
+    assert not ahead()
+    pace.note(10, 4000, 10 * 20e-6)
+    assert not ahead(), "they came from the page cache"
+    pace.note(10, 4000, 10 * 80e-6)
+    assert [ahead() for _ in range(ROWS + 1)] == [True] * ROWS + [False]
+    pace.note(10, 40_000_000, 10 * 80e-6 + 0.1)
+    assert not ahead(), "so many bytes take so long"
+    pace.note(0, 0, 1.0)
+    assert not ahead(), "nothing was read"
+    pace.note(10, 4000, 1.0)
+    assert pace.ahead(iter(wanted(1)), str, os.O_RDONLY) is None, "what comes may depend on it"
+
+
+def test_what_comes_is_advised_and_nothing_twice(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advised: list[tuple[str, int, int]] = []
+    advise = os.posix_fadvise
+
+    def noted(descriptor: int, offset: int, nbytes: int, advice: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        advised.append((path.name, offset, nbytes))
+        advise(descriptor, offset, nbytes, advice)
+
+    monkeypatch.setattr(os, "posix_fadvise", noted)
+    store = LocalStore(folder)
+    numbers = range(COUNT)
+    store.read("c/0")
+    assert read_row(store, wanted(*numbers)) == [data_of(n) for n in numbers]
+    assert not advised
+    ahead = OpenedAhead(wanted(*numbers), lambda key: str(folder / key), os.O_RDONLY)
+    os.close(ahead.take(str(folder / "c/0")))
+    assert len(advised) == FILES, "and no more are open at once"
+    os.close(ahead.take(str(folder / "c/1")))
+    assert len(advised) == FILES + 1
+    ahead.close()
+    advised.clear()
+    assert read_row(slow(store), wanted(*numbers)) == [data_of(n) for n in numbers]
+    assert advised == [(str(n), 0, 0) for n in numbers]
+
+
+def test_all_threads_together_open_only_so_many(folder: Path) -> None:
+    room = len(local_ahead._room)  # noqa: SLF001  what is left
+    assert room == ALL_FILES
+    row = wanted(*range(COUNT))
+    many = [OpenedAhead(row, lambda key: str(folder / key), os.O_RDONLY) for _ in range(4)]
+    before = open_files()
+    taken = [each.take(str(folder / "c/0")) for each in many]
+    assert ALL_FILES - len(taken) <= open_files() - before - len(taken) <= ALL_FILES
+    for each, descriptor in zip(many, taken, strict=True):
+        each.close()
+        os.close(descriptor)
+    assert open_files() == before
+    assert len(local_ahead._room) == room  # noqa: SLF001
+
+
+def test_where_few_files_may_be_open_none_is_before_its_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pace = Pace()
+    pace.note(10, 1000, 1.0)
+    assert pace.ahead(wanted(1), str, os.O_RDONLY) is not None
+    monkeypatch.setattr(local_ahead, "_most_files", lambda: 255)
+    assert pace.ahead(wanted(1), str, os.O_RDONLY) is None
+
+
+def test_ranges_of_files(folder: Path) -> None:
+    store = slow(LocalStore(folder))
+    store.read("c/0")
+    row = [("c/1", 5, 10, None), ("c/1", 20, 7, None), ("c/2", 0, WHOLE, None), ("c/3", 2, 3, None)]
+    found = read_row(store, row)
+    assert found == [data_of(1)[5:15], data_of(1)[20:27], data_of(2), data_of(3)[2:5]]
+    # One that is asked for again, after others, is opened again.
+    assert read_row(slow(store), wanted(1, 2, 1)) == [data_of(1), data_of(2), data_of(1)]
+
+
+@pytest.mark.parametrize("kind", ["missing", "link", "pipe", "folder", "odd key", "short"])
+def test_a_row_ends_before_what_is_unusual(folder: Path, kind: str) -> None:
+    """As it does where nothing is opened before its turn; `read` says what it is."""
+    place, row = folder / "c" / "7", wanted(*range(COUNT))
+    place.unlink()
+    if kind == "link":
+        place.symlink_to(folder / "c" / "8")
+    elif kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "folder":
+        place.mkdir()
+    elif kind == "odd key":
+        row[7] = ("c/..", 0, WHOLE, None)
+    elif kind == "short":
+        place.write_bytes(b"12")
+        row[7] = ("c/7", 1, 2, None)
+    plain, ahead = LocalStore(folder), slow(LocalStore(folder))
+    for store in (plain, ahead):
+        store.read("c/0")
+    assert read_row(ahead, row) == read_row(plain, row) == [data_of(n) for n in range(7)]
+
+
+def test_a_row_that_is_stopped(folder: Path) -> None:
+    store = slow(LocalStore(folder))
+    store.read("c/0")
+    found = read_row(store, wanted(*range(COUNT)), stop_after=1)
+    assert 5 < len(found) < 15
+    assert len(local_ahead._room) == ALL_FILES  # noqa: SLF001
+
+
+@pytest.mark.parametrize("chunk", [16, 40])
+def test_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    values = np.arange(400 * 300, dtype=np.int32).reshape(400, 300)
+    for key, data in plain_store(values, (chunk, chunk)).items():
+        path = tmp_path / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    (tmp_path / "c" / "1" / "1").unlink()
+    expected = values.copy()
+    expected[chunk : 2 * chunk, chunk : 2 * chunk] = 0
+    rows: list[bool] = []
+    real = Pace.ahead
+
+    def noted(pace: Pace, *arguments: Any) -> Any:
+        found = real(pace, *arguments)
+        rows.append(found is not None)
+        return found
+
+    monkeypatch.setattr(Pace, "ahead", noted)
+    monkeypatch.setattr(local_ahead, "SLOW_RANGE_S", 0.0)
+    monkeypatch.setattr(local_ahead, "SLOW_BYTE_S", 0.0)
+    array = gpuzarr.open_array(tmp_path, device="cpu")
+    keys: list[Any] = [..., (slice(3, 390), slice(5, 200)), (17, slice(None)), (slice(None), 33)]
+    for key in keys:
+        for _ in range(3):
+            np.testing.assert_array_equal(array[key], expected[key])
+    assert any(rows) or chunk > 16
