@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import gpuzarr
 from gpuzarr.engines.cpu import task, zstd
 from gpuzarr.engines.cpu.decoder import ChunkDecoder
-from gpuzarr.engines.cpu.zstd import LEAST_MANY, SMALL_NBYTES
+from gpuzarr.engines.cpu.zstd import LARGE_NBYTES, LEAST_MANY, SMALL_NBYTES
 from gpuzarr.engines.cpu.zstd_frames import are_alike
 from gpuzarr.engines.step_error import StepError
 from gpuzarr.program import DecodeProgram, Decompress, Layout, Unshuffle
@@ -266,7 +266,14 @@ def test_any_damage_to_frames(data: st.DataObject, checksum: bool, nbytes: int) 
 
 # One frame, decoded into its place
 
-LARGE = chunks(1, 3 * SMALL_NBYTES)[0]
+MEDIUM, LARGE = (chunks(1, size)[0] for size in (3 * SMALL_NBYTES, LARGE_NBYTES + 50))
+
+
+@pytest.fixture(params=[MEDIUM, LARGE], ids=["medium", "large"], scope="module")
+def data(request: pytest.FixtureRequest) -> bytes:
+    """A chunk, each for another library."""
+    found: bytes = request.param
+    return found
 
 
 def with_flip(data: bytes, place: int) -> bytes:
@@ -290,51 +297,51 @@ def with_flip(data: bytes, place: int) -> bytes:
 )
 @pytest.mark.parametrize("checksum", [False, True])
 def test_a_large_frame_that_is_not_sound(
-    spoil: Callable[[bytes], bytes], *, checksum: bool
+    data: bytes, spoil: Callable[[bytes], bytes], *, checksum: bool
 ) -> None:
-    frame = zstandard.ZstdCompressor(write_checksum=checksum).compress(LARGE)
-    assert decode(frame, "u1", (len(LARGE),), Decompress("zstd")).tobytes() == LARGE
+    frame = zstandard.ZstdCompressor(write_checksum=checksum).compress(data)
+    assert decode(frame, "u1", (len(data),), Decompress("zstd")).tobytes() == data
     with pytest.raises(StepError):
-        decode(spoil(frame), "u1", (len(LARGE),), Decompress("zstd"))
+        decode(spoil(frame), "u1", (len(data),), Decompress("zstd"))
 
 
 @pytest.mark.parametrize("place", [-1, -2, -3, -4])
-def test_a_large_frame_whose_checksum_is_wrong(place: int) -> None:
-    frame = zstandard.ZstdCompressor(write_checksum=True).compress(LARGE)
+def test_a_large_frame_whose_checksum_is_wrong(data: bytes, place: int) -> None:
+    frame = zstandard.ZstdCompressor(write_checksum=True).compress(data)
     with pytest.raises(StepError):
-        decode(with_flip(frame, place), "u1", (len(LARGE),), Decompress("zstd"))
+        decode(with_flip(frame, place), "u1", (len(data),), Decompress("zstd"))
 
 
 @pytest.mark.parametrize("settings", [{}, {"write_checksum": True}, {"write_content_size": False}])
 @pytest.mark.parametrize("cut", [0, 1, SMALL_NBYTES, 3 * SMALL_NBYTES])
-def test_large_chunks_of_two_frames(settings: dict[str, Any], cut: int) -> None:
+def test_large_chunks_of_two_frames(data: bytes, settings: dict[str, Any], cut: int) -> None:
     compress = zstandard.ZstdCompressor(**settings).compress
-    frames = compress(LARGE[:cut]) + SKIPPABLE + compress(LARGE[cut:])
-    found = decode(frames, "u1", (len(LARGE),), Decompress("zstd"))
-    assert found.tobytes() == LARGE
+    frames = compress(data[:cut]) + SKIPPABLE + compress(data[cut:])
+    found = decode(frames, "u1", (len(data),), Decompress("zstd"))
+    assert found.tobytes() == data
 
 
 @pytest.mark.parametrize("more", [-1, 0, 1])
 def test_a_large_frame_that_does_not_hold_what_it_says(more: int) -> None:
-    size = len(LARGE)
+    size = len(MEDIUM)
     head = struct.pack("<IBI", 0xFD2FB528, 0xA0, size)
-    frame = head + raw_block((LARGE + b"x")[: size + more], last=True)
+    frame = head + raw_block((MEDIUM + b"x")[: size + more], last=True)
     decoder = decoder_of("u1", (size,), Decompress("zstd"))
     if more:
         with pytest.raises(StepError):
             decoder.decode(memoryview(frame))
     else:
-        assert decoder.decode(memoryview(frame)).tobytes() == LARGE
+        assert decoder.decode(memoryview(frame)).tobytes() == MEDIUM
 
 
-@given(st.integers(0, 2**31), st.integers(0, 255), st.booleans())
-def test_any_damage_to_a_large_frame(place: int, byte: int, checksum: bool) -> None:  # noqa: FBT001
-    frame = bytearray(zstandard.ZstdCompressor(write_checksum=checksum).compress(LARGE))
+@given(st.sampled_from([MEDIUM, LARGE]), st.integers(0, 2**31), st.integers(0, 255), st.booleans())
+def test_any_damage_to_a_large_frame(data: bytes, place: int, byte: int, checksum: bool) -> None:  # noqa: FBT001
+    frame = bytearray(zstandard.ZstdCompressor(write_checksum=checksum).compress(data))
     frame[place % len(frame)] = byte
-    decoder = decoder_of("u1", (len(LARGE),), Decompress("zstd"))
+    decoder = decoder_of("u1", (len(data),), Decompress("zstd"))
     try:
         found = decoder.decode(memoryview(bytes(frame))).tobytes()
     except StepError:
-        assert reference(bytes(frame), len(LARGE)) is None
+        assert reference(bytes(frame), len(data)) is None
     else:
-        assert found == reference(bytes(frame), len(LARGE))
+        assert found == reference(bytes(frame), len(data))

@@ -22,6 +22,7 @@ from gpuzarr.plan.batches import BatchLimits
 from tests.arrays import plain_store
 from tests.cuda_devices import assert_same, cuda, fake, installed, to_numpy
 from tests.engines.cuda.fake_device import FakeDevice
+from tests.engines.cuda.interrupts import assert_nothing_is_under_way, interrupted
 from tests.engines.cuda.stores import BLOSC, CRC32C, GZIP, ZSTD, blosc, lent_nbytes, opened, zstd
 
 if TYPE_CHECKING:
@@ -337,34 +338,22 @@ def test_any_damage_in_any_mixture(
 @pytest.mark.parametrize("call", ["allocate", "upload", "wait_for", "launch", "download", "record"])
 @pytest.mark.parametrize("number", range(8))
 def test_a_joint_flight_that_fails_anywhere_leaves_nothing_under_way(
-    monkeypatch: pytest.MonkeyPatch, call: str, number: int
+    call: str, number: int
 ) -> None:
     device = FakeDevice()
-    real = getattr(device, call)
-    calls = iter(range(1000))
-
-    def fail(*arguments: Any) -> Any:
-        if next(calls) == number:
-            raise KeyboardInterrupt
-        return real(*arguments)
-
     with installed(device):
         arrays = [opened(store_of(name)) for name in ALL]
         pairs = [(array, ...) for array in arrays]
         gpuzarr.read_batch(pairs)
-        lent = lent_nbytes(arrays[0])
-        with monkeypatch.context() as patch:
-            patch.setattr(device, call, fail)
+        with interrupted(device, call, number) as calls:
             try:
                 gpuzarr.read_batch(pairs)
             except KeyboardInterrupt:
                 pass
             else:
                 assert next(calls) <= number, "as many calls there are not"
-        assert device.used == 0
-        assert lent_nbytes(arrays[0]) == lent == 0
-        for stream in (device.copy_stream, device.current_stream()):
-            assert stream.done == stream.put
+        assert_nothing_is_under_way(device)
+        assert lent_nbytes(arrays[0]) == 0
 
 
 @pytest.mark.parametrize("after", [1, 2, 3, 5])

@@ -20,6 +20,7 @@ from gpuzarr.plan.batches import BatchLimits
 from tests.arrays import plain_store, sharded_store
 from tests.cuda_devices import assert_same, installed
 from tests.engines.cuda.fake_device import NOISE, SPENT, FakeDevice, FakeMemory, FakeStream
+from tests.engines.cuda.interrupts import assert_nothing_is_under_way, interrupted
 from tests.engines.cuda.stores import BLOSC, GZIP, ZSTD, blosc, opened, zstd
 
 if TYPE_CHECKING:
@@ -266,27 +267,13 @@ def test_slabs_that_are_used_again_too_early_are_found(
 @pytest.mark.usefixtures("small_batches")
 @pytest.mark.parametrize("call", ["allocate", "upload", "wait_for", "launch", "download", "record"])
 @pytest.mark.parametrize("number", [0, 1, 2, 5])
-def test_a_read_that_fails_anywhere_leaves_nothing_under_way(
-    monkeypatch: pytest.MonkeyPatch, call: str, number: int
-) -> None:
+def test_a_read_that_fails_anywhere_leaves_nothing_under_way(call: str, number: int) -> None:
     """Memory goes when all streams are done with it, whatever interrupts a batch's start."""
     device = FakeDevice()
-    real = getattr(device, call)
-    calls = iter(range(1000))
-
-    def fail(*arguments: Any) -> Any:
-        if next(calls) == number:
-            raise KeyboardInterrupt
-        return real(*arguments)
-
     with installed(device):
         array = opened(store(zstd, ZSTD))
         assert_same(VALUES, array[...])
-        with monkeypatch.context() as patch:
-            patch.setattr(device, call, fail)
-            with pytest.raises(KeyboardInterrupt):
-                array[...]
-        assert device.used == 0
-        for stream in (device.copy_stream, device.current_stream()):
-            assert stream.done == stream.put
+        with interrupted(device, call, number), pytest.raises(KeyboardInterrupt):
+            array[...]
+        assert_nothing_is_under_way(device)
         assert_same(VALUES, array[...])
