@@ -13,8 +13,14 @@ from hypothesis import HealthCheck, settings
 from gpuzarr import few
 from gpuzarr.engines.cpu import boxes, engine, session, task
 from gpuzarr.engines.cuda.availability import DRIVER_FILES
-from tests import doctest_store
-from tests.gpu import MARKED
+
+# Helpers assert, too, and shall tell what they saw.
+pytest.register_assert_rewrite(
+    *(f"tests.{place.stem}" for place in Path(__file__).parent.iterdir() if place.stem[0] != "_")
+)
+
+from tests import doctest_store  # noqa: E402
+from tests.gpu import MARKED  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -125,4 +125,4 @@ def check_program(
 ) -> None:
     """It says that it is done, has the exit status, and complains of nothing."""
     done = run_program(code, prefetch, script=script)
-    assert (done.returncode, done.stdout, done.stderr) == (status, "done\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (status, "done\n", ""), done.stderr
