@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING
 
 from gpuzarr.errors import StoreError
 from gpuzarr.stores.files import advise, read_at
-from gpuzarr.stores.local_ahead import Pace
+from gpuzarr.stores.local_ahead import CAN_ADVISE, Pace, ReadsAhead
 from gpuzarr.stores.store import WHOLE, Blob, Store, check_key, find_range, place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from gpuzarr.stores.store import Buffer, Memory, Wanted
+    from gpuzarr.stores.store import Buffer, Memory, Pending, Wanted
 
 _OPEN = (
     os.O_RDONLY
@@ -148,10 +148,11 @@ class LocalStore(Store):
         """Read ranges of files in folders that are known; see `gpuzarr.stores.store.ReadRow`."""
         ends: list[int] = []
         opened, descriptor, size, validator = None, -1, 0, (0, 0)
-        begun, used = perf_counter(), memory.used
+        seconds, used = 0.0, memory.used
         ahead = self._pace.ahead(wanted, self._known_path, self._flags)
         try:
             for key, offset, nbytes, expected in wanted:
+                begun = perf_counter()
                 if key != opened:
                     if descriptor >= 0:
                         os.close(descriptor)
@@ -171,6 +172,7 @@ class LocalStore(Store):
                     break
                 if read_at(descriptor, memory.allocate(count), offset) != count:
                     break
+                seconds += perf_counter() - begun
                 ends.append(memory.used)
                 if stopped():
                     break
@@ -183,8 +185,21 @@ class LocalStore(Store):
                 ahead.close()
         memory.clear(ends[-1] if ends else 0)
         if ahead is None:
-            self._pace.note(len(ends), memory.used - used, perf_counter() - begun)
+            self._pace.note(len(ends), memory.used - used, seconds)
         return ends
+
+    @property
+    def reads_when_asked(self) -> bool:
+        """Whether no class has made it start reads early."""
+        return type(self).start_reads is LocalStore.start_reads
+
+    def start_reads(
+        self, keys: Sequence[str], offsets: Sequence[int], nbytes: Sequence[int]
+    ) -> Pending:
+        """Read when asked, as any store; see `gpuzarr.stores.local_ahead`."""
+        if not CAN_ADVISE or len(keys) < 2:  # noqa: PLR2004
+            return super().start_reads(keys, offsets, nbytes)
+        return ReadsAhead(self, keys, offsets, nbytes, self._pace, self._known_path, self._flags)
 
     def _known_path(self, key: str) -> str | None:
         """The path of a key with nothing unusual about it, in a folder that was looked at."""

@@ -1,10 +1,12 @@
-"""Small files that are not in the page cache: the system is told of the next ones beforehand.
+"""What is not in the page cache: the system is told beforehand what will be read.
 
-A thread that reads one small file after another from a disk waits for each, where a disk could read
-many at once. So where a row of reads was slow, the files of the next rows are opened before their
-turn, and the system begins to read them (`posix_fadvise`, POSIX_FADV_WILLNEED). That costs a call
-a file, which files in the page cache are not worth: every so-many-th row is read plainly, and shows
-whether it still is.
+A thread that reads one file after another from a disk waits for each, where a disk could read many
+at once. So where a read was slow, the system begins to read what comes next (`posix_fadvise`,
+POSIX_FADV_WILLNEED). That costs a call a range, which ranges in the page cache are not worth:
+every so-many-th is read plainly, and shows whether it still is.
+
+Rows of small files (`OpenedAhead`) are opened before their turn, and stay open until it comes.
+Ranges that are read one by one (`ReadsAhead`) are opened twice.
 """
 
 from __future__ import annotations
@@ -12,27 +14,38 @@ from __future__ import annotations
 import os
 from collections import deque
 from contextlib import suppress
+from time import perf_counter
 from typing import TYPE_CHECKING
 
-from gpuzarr.stores.store import WHOLE
+from gpuzarr.stores.store import WHOLE, ReadWhenAsked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from gpuzarr.stores.store import Wanted
+    from gpuzarr.stores.store import Blob, Buffer, Store, Wanted
 
-SLOW_RANGE_S = 50e-6
-"""A range that took longer was waited for; from the page cache it takes 5 to 30, and..."""
-SLOW_BYTE_S = 4e-9
-"""...so much for each of its bytes (250 MB/s)."""
-ROWS = 8
+SLOW_ROW_S = 70e-6
+"""A row, or a range that is read alone, was waited for if it took longer than this, and..."""
+SLOW_RANGE_S = 30e-6
+"""...so much for each range, which takes 8 to 15 where it is in the page cache, and..."""
+SLOW_BYTE_S = 0.6e-9
+"""...so much for each byte: 0.1 to 0.4 in the page cache, 1 and more on disks."""
+SLOW = 2
+"""Rows or ranges in a row that were waited for: one may have been for something else."""
+ROWS = 32
 """Rows that are read ahead, before one shows whether it is still worth it."""
-FILES = 32
-"""Files of a row that are open before their turn. A disk has a queue of about as many."""
-LEAST_LIMIT = 256
+RANGES = 64
+"""The same for ranges that are read one by one."""
+AHEAD_NBYTES = 1 << 23
+"""Bytes on either side of such a range that the system is told to read..."""
+FILES = 64
+"""...in at most so many ranges; and files of a row that are open before their turn."""
+LEAST_LIMIT = 512
 """Files that a process must be allowed to have open..."""
-ALL_FILES = 64
+ALL_FILES = 128
 """...so that the rows of all threads may have so many before their turn."""
+
+UNTOLD = b"\0"
 
 CAN_ADVISE = hasattr(os, "posix_fadvise")
 
@@ -45,12 +58,22 @@ class Pace:
 
     def __init__(self) -> None:
         """As if all were in the page cache."""
-        self._rows_left = 0
+        self._slow = 0
+        """Slow ones since one was fast."""
+        self._left = 0
 
     def note(self, count: int, nbytes: int, seconds: float) -> None:
         """A row of so many ranges was read plainly."""
-        slow = count > 0 and seconds > count * SLOW_RANGE_S + nbytes * SLOW_BYTE_S
-        self._rows_left = ROWS if slow and CAN_ADVISE else 0
+        usual = SLOW_ROW_S + count * SLOW_RANGE_S + nbytes * SLOW_BYTE_S
+        self._slow = self._slow + 1 if count > 0 and seconds > usual else 0
+        self._left = RANGES if self._slow >= SLOW and CAN_ADVISE else 0
+
+    def takes_turn(self) -> bool:
+        """Whether the system shall be told of what comes behind a range."""
+        if self._left <= 0:
+            return False
+        self._left -= 1
+        return True
 
     def ahead(
         self, wanted: Iterable[Wanted], path_of: Callable[[str], str | None], flags: int
@@ -62,9 +85,14 @@ class Pace:
             path_of: the path of a key, or None.
             flags: to open files with.
         """
-        if not self._rows_left or not isinstance(wanted, list) or _most_files() < LEAST_LIMIT:
+        if (
+            self._left <= 0
+            or not isinstance(wanted, list)
+            or len(wanted) <= 1
+            or _most_files() < LEAST_LIMIT
+        ):
             return None
-        self._rows_left -= 1
+        self._left -= RANGES // ROWS
         return OpenedAhead(wanted, path_of, flags)
 
 
@@ -112,8 +140,94 @@ class OpenedAhead:
             descriptor = self._open.get(path)
             if descriptor is None:
                 descriptor = self._open[path] = _open(path, self._flags)
-            size = 0 if nbytes == WHOLE else nbytes  # 0: to the end
-            os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_WILLNEED)
+            _advise(descriptor, offset, nbytes)
+
+
+class ReadsAhead(ReadWhenAsked):
+    """The reads of a batch, of which the system is told beforehand where reads are waited for.
+
+    Threads begin at both ends of a batch, so what comes lies on either side of a range.
+    """
+
+    __slots__ = ("_flags", "_pace", "_path_of", "_told", "_usual_nbytes")
+
+    def __init__(  # noqa: PLR0913, PLR0917
+        self,
+        store: Store,
+        keys: Sequence[str],
+        offsets: Sequence[int],
+        nbytes: Sequence[int],
+        pace: Pace,
+        path_of: Callable[[str], str | None],
+        flags: int,
+    ) -> None:
+        """Tell of none yet.
+
+        Args:
+            store: reads them.
+            keys: of each range.
+            offsets: of each range.
+            nbytes: of each range.
+            pace: of the store.
+            path_of: the path of a key, or None.
+            flags: to open files with.
+        """
+        super().__init__(store, keys, offsets, nbytes)
+        self._pace = pace
+        self._path_of = path_of
+        self._flags = flags
+        self._told = bytearray(len(keys))
+        self._usual_nbytes = AHEAD_NBYTES
+
+    def result(self, row: int, allocate: Callable[[int], Buffer] = bytearray) -> Blob | None:
+        """Read one."""
+        pace, told = self._pace, self._told
+        if pace.takes_turn():
+            self._tell_around(row)
+        if told[row]:
+            return super().result(row, allocate)
+        told[row] = True
+        begun = perf_counter()
+        blob = super().result(row, allocate)
+        if blob is not None:
+            self._usual_nbytes = nbytes = len(blob.data)
+            pace.note(1, nbytes, perf_counter() - begun)
+            if pace.takes_turn():
+                self._tell_around(row)
+        return blob
+
+    def _tell_around(self, row: int) -> None:
+        """Let the system read what comes on both sides of a range."""
+        told = self._told
+        most = max(1, min(FILES, AHEAD_NBYTES // max(1, self._usual_nbytes)))
+        begin, end = max(0, row - most), row + 1 + most
+        while (next_row := told.find(UNTOLD, row + 1, end)) >= 0:
+            self._tell(next_row)
+        while (next_row := told.rfind(UNTOLD, begin, row)) >= 0:
+            self._tell(next_row)
+
+    def _tell(self, row: int) -> None:
+        """Let the system read a range."""
+        self._told[row] = True
+        path = self._path_of(self._keys[row])
+        if path is None:
+            return
+        with suppress(OSError, ValueError):  # whoever reads it is told
+            descriptor = os.open(path, self._flags)
+            try:
+                _advise(descriptor, self._offsets[row], self._nbytes[row])
+            finally:
+                os.close(descriptor)
+
+
+def _advise(descriptor: int, offset: int, nbytes: int) -> None:
+    """Let the system read a range, or so much of it as is worth to be read ahead.
+
+    Raises:
+        OSError: this is no file.
+    """
+    nbytes = AHEAD_NBYTES if nbytes == WHOLE else min(nbytes, AHEAD_NBYTES)
+    os.posix_fadvise(descriptor, offset, nbytes, os.POSIX_FADV_WILLNEED)
 
 
 def _open(path: str, flags: int) -> int:

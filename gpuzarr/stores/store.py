@@ -212,7 +212,7 @@ class Store(Protocol):
         self, keys: Sequence[str], offsets: Sequence[int], nbytes: Sequence[int]
     ) -> Pending:
         """Start many reads; a store with latency starts them now, this default when asked."""
-        return _ReadWhenAsked(self, keys, offsets, nbytes)
+        return ReadWhenAsked(self, keys, offsets, nbytes)
 
     def size(self, key: str) -> int | None:
         """Bytes of an object, None when there is none; found by reading it, by default."""
@@ -225,7 +225,7 @@ class Store(Protocol):
         return None
 
 
-class _ReadWhenAsked:
+class ReadWhenAsked:
     """The default `Pending`: reads each request in the thread that asks for it."""
 
     __slots__ = ("_keys", "_nbytes", "_offsets", "_store", "read_row")
@@ -240,6 +240,7 @@ class _ReadWhenAsked:
         self.read_row = row_reader(store)
 
     def result(self, row: int, allocate: Callable[[int], Buffer] = bytearray) -> Blob | None:
+        """Read one."""
         return self._store.read(self._keys[row], self._offsets[row], self._nbytes[row], allocate)
 
 

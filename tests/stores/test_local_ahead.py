@@ -1,4 +1,4 @@
-"""Files that are opened before their turn, where reads were waited for."""
+"""Files that the system is told of before their turn, where reads were waited for."""
 
 from __future__ import annotations
 
@@ -10,11 +10,23 @@ import numpy as np
 import pytest
 
 import gpuzarr
+from gpuzarr import few
+from gpuzarr.engines.cpu import few as cpu_few
 from gpuzarr.engines.cpu.fetcher import EncodedMemory
 from gpuzarr.stores import local_ahead
 from gpuzarr.stores.local import LocalStore
-from gpuzarr.stores.local_ahead import ALL_FILES, FILES, ROWS, OpenedAhead, Pace
-from gpuzarr.stores.store import WHOLE
+from gpuzarr.stores.local_ahead import (
+    AHEAD_NBYTES,
+    ALL_FILES,
+    FILES,
+    LEAST_LIMIT,
+    RANGES,
+    ROWS,
+    SLOW,
+    OpenedAhead,
+    Pace,
+)
+from gpuzarr.stores.store import WHOLE, reads_when_asked
 from tests.arrays import plain_store
 
 pytestmark = pytest.mark.skipif(not local_ahead.CAN_ADVISE, reason="no posix_fadvise here")
@@ -54,7 +66,7 @@ def read_row(store: LocalStore, row: Any, stop_after: int = COUNT) -> list[bytes
 
 def slow(store: LocalStore) -> LocalStore:
     """A store whose last reads were waited for."""
-    store._pace.note(10, 1000, 1.0)  # noqa: SLF001  as after a slow row
+    store._pace._left = RANGES  # noqa: SLF001  as after a slow row
     return store
 
 
@@ -62,33 +74,44 @@ def test_rows_that_were_waited_for_are_followed_by_some_that_are_read_ahead() ->
     pace = Pace()
 
     def ahead() -> bool:
-        return pace.ahead(wanted(1), str, os.O_RDONLY) is not None
+        return pace.ahead(wanted(1, 2), str, os.O_RDONLY) is not None
 
     assert not ahead()
     pace.note(10, 4000, 10 * 20e-6)
     assert not ahead(), "they came from the page cache"
     pace.note(10, 4000, 10 * 80e-6)
+    assert not ahead(), "one may have waited for something else"
+    pace.note(10, 4000, 10 * 80e-6)
     assert [ahead() for _ in range(ROWS + 1)] == [True] * ROWS + [False]
-    pace.note(10, 40_000_000, 10 * 80e-6 + 0.1)
+    pace.note(10, 200_000_000, 10 * 80e-6 + 0.1)
     assert not ahead(), "so many bytes take so long"
     pace.note(0, 0, 1.0)
     assert not ahead(), "nothing was read"
-    pace.note(10, 4000, 1.0)
-    assert pace.ahead(iter(wanted(1)), str, os.O_RDONLY) is None, "what comes may depend on it"
+    for _ in range(SLOW):
+        pace.note(10, 4000, 1.0)
+    assert pace.ahead(iter(wanted(1, 2)), str, os.O_RDONLY) is None, "what comes may depend on it"
+    assert pace.ahead(wanted(1), str, os.O_RDONLY) is None, "nothing comes behind it"
+    assert [pace.takes_turn() for _ in range(RANGES + 2)] == [True] * RANGES + [False] * 2
 
 
-def test_what_comes_is_advised_and_nothing_twice(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    advised: list[tuple[str, int, int]] = []
+@pytest.fixture
+def advised(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
+    """What the system is told: names of files, offsets, sizes."""
+    told: list[tuple[str, int, int]] = []
     advise = os.posix_fadvise
 
     def noted(descriptor: int, offset: int, nbytes: int, advice: int) -> None:
         path = Path(f"/proc/self/fd/{descriptor}").readlink()
-        advised.append((path.name, offset, nbytes))
+        told.append((path.name, offset, nbytes))
         advise(descriptor, offset, nbytes, advice)
 
     monkeypatch.setattr(os, "posix_fadvise", noted)
+    return told
+
+
+def test_what_comes_is_advised_and_nothing_twice(
+    folder: Path, advised: list[tuple[str, int, int]]
+) -> None:
     store = LocalStore(folder)
     numbers = range(COUNT)
     store.read("c/0")
@@ -102,7 +125,7 @@ def test_what_comes_is_advised_and_nothing_twice(
     ahead.close()
     advised.clear()
     assert read_row(slow(store), wanted(*numbers)) == [data_of(n) for n in numbers]
-    assert advised == [(str(n), 0, 0) for n in numbers]
+    assert advised == [(str(n), 0, AHEAD_NBYTES) for n in numbers]
 
 
 def test_all_threads_together_open_only_so_many(folder: Path) -> None:
@@ -124,10 +147,10 @@ def test_where_few_files_may_be_open_none_is_before_its_turn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pace = Pace()
-    pace.note(10, 1000, 1.0)
-    assert pace.ahead(wanted(1), str, os.O_RDONLY) is not None
-    monkeypatch.setattr(local_ahead, "_most_files", lambda: 255)
-    assert pace.ahead(wanted(1), str, os.O_RDONLY) is None
+    pace._left = RANGES  # noqa: SLF001  as after slow rows
+    assert pace.ahead(wanted(1, 2), str, os.O_RDONLY) is not None
+    monkeypatch.setattr(local_ahead, "_most_files", lambda: LEAST_LIMIT - 1)
+    assert pace.ahead(wanted(1, 2), str, os.O_RDONLY) is None
 
 
 def test_ranges_of_files(folder: Path) -> None:
@@ -170,25 +193,145 @@ def test_a_row_that_is_stopped(folder: Path) -> None:
     assert len(local_ahead._room) == ALL_FILES  # noqa: SLF001
 
 
-@pytest.mark.parametrize("chunk", [16, 40])
-def test_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+# ------------------------------------------------------------------------------ read one by one
+
+
+def start(store: LocalStore, *numbers: int, offset: int = 0, nbytes: int = WHOLE) -> Any:
+    keys = [f"c/{number}" for number in numbers]
+    return store.start_reads(keys, [offset] * len(keys), [nbytes] * len(keys))
+
+
+def opened(folder: Path, *, is_slow: bool) -> LocalStore:
+    """A store that knows its folder."""
+    store = LocalStore(folder)
+    store.read("c/0")
+    return slow(store) if is_slow else store
+
+
+def test_ranges_around_one_that_was_waited_for(
+    folder: Path, advised: list[tuple[str, int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_ahead, "AHEAD_NBYTES", 10 * 50)
+    monkeypatch.setattr(local_ahead, "SLOW_ROW_S", 1e9)  # nothing is waited for
+    store = opened(folder, is_slow=False)
+    pending = start(store, *range(COUNT), offset=1, nbytes=50)
+    assert bytes(pending.result(30).data) == data_of(30)[1:51]
+    assert not advised, "the first is read plainly"
+    slow(store)
+    before = open_files()
+    assert bytes(pending.result(31).data) == data_of(31)[1:51]
+    assert open_files() == before
+    around = [*range(32, 42), *range(29, 20, -1)]
+    assert advised == [(str(n), 1, 50) for n in around], "ten on either side, none that was read"
+    advised.clear()
+    slow(store)
+    pending.result(32)
+    assert advised == [("42", 1, 50)]
+    advised.clear()
+    pending.result(60)
+    assert [int(name) for name, *_ in advised] == [*range(61, 71), *range(59, 49, -1)]
+    advised.clear()
+    pending.result(59)
+    assert not advised, "60 came at once, and nothing was known of it, so it is not worth it"
+
+
+def test_only_what_was_read_plainly_says_whether_it_is_worth_it(
+    folder: Path, advised: list[tuple[str, int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where all reads are slow, one of so many is not told of."""
+    monkeypatch.setattr(local_ahead, "SLOW_ROW_S", -1.0)
+    monkeypatch.setattr(local_ahead, "SLOW_RANGE_S", 0.0)
+    monkeypatch.setattr(local_ahead, "SLOW_BYTE_S", 0.0)
+    monkeypatch.setattr(local_ahead, "SLOW", 1)
+    monkeypatch.setattr(local_ahead, "RANGES", 20)
+    monkeypatch.setattr(local_ahead, "FILES", 10)
+    pending = start(opened(folder, is_slow=False), *range(COUNT))
+    for row in range(COUNT):
+        assert bytes(pending.result(row).data) == data_of(row)
+    told = {int(name) for name, *_ in advised}
+    plain = [row for row in range(COUNT) if row not in told]
+    assert plain == list(range(0, COUNT, 30)), "20 reads, the first of which tells of 10"
+    assert len(told) == len(advised)
+
+
+def test_large_files_are_not_read_ahead_as_a_whole(
+    folder: Path, advised: list[tuple[str, int, int]]
+) -> None:
+    with (folder / "c" / "1").open("wb") as file:
+        file.truncate(1 << 34)
+    pending = start(opened(folder, is_slow=True), 0, 1)
+    pending.result(0)
+    assert advised == [("1", 0, AHEAD_NBYTES)]
+    assert pending._usual_nbytes == len(data_of(0))  # noqa: SLF001
+
+
+@pytest.mark.parametrize("kind", ["missing", "link", "pipe", "folder", "odd key", "short"])
+def test_whatever_is_unusual_is_told_by_its_own_read(folder: Path, kind: str) -> None:
+    place, key = folder / "c" / "7", "c/7"
+    place.unlink()
+    if kind == "link":
+        (folder / "outside").write_bytes(b"1")
+        place.symlink_to("/dev/null")
+    elif kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "folder":
+        place.mkdir()
+    elif kind == "odd key":
+        key = "c/.."
+    elif kind == "short":
+        place.write_bytes(b"12")
+    keys, offsets = ["c/6", key, "c/8"], [0, 3, 0]
+    found = []
+    for is_slow in (False, True):
+        pending = opened(folder, is_slow=is_slow).start_reads(keys, offsets, [WHOLE] * 3)
+        answers: list[object] = []
+        for row in range(3):
+            try:
+                blob = pending.result(row)
+                answers.append(blob and bytes(blob.data))
+            except gpuzarr.StoreError as error:
+                answers.append(str(error))
+        found.append(answers)
+    assert found[0] == found[1]
+    assert found[0][::2] == [data_of(6), data_of(8)]
+
+
+def test_stores_that_start_reads_early_say_so(folder: Path) -> None:
+    class Early(LocalStore):
+        def start_reads(self, *arguments: Any) -> Any:
+            return super().start_reads(*arguments)
+
+    assert reads_when_asked(LocalStore(folder))
+    assert not reads_when_asked(Early(folder))
+
+
+# --------------------------------------------------------------------------------------- arrays
+
+
+@pytest.mark.parametrize(
+    ("chunk", "is_few"), [(16, False), (40, False), (16, True), (40, True), (200, True)]
+)
+def test_arrays(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    advised: list[tuple[str, int, int]],
+    chunk: int,
+    *,
+    is_few: bool,
+) -> None:
+    """Chunks that are read in rows, and one by one; of some only what is needed."""
     values = np.arange(400 * 300, dtype=np.int32).reshape(400, 300)
     for key, data in plain_store(values, (chunk, chunk)).items():
         path = tmp_path / key
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     (tmp_path / "c" / "1" / "1").unlink()
+    if is_few:
+        monkeypatch.setattr(few, "MOST_CHUNKS", 1 << 10)
+        monkeypatch.setattr(cpu_few, "READ_NBYTES", 0)
     expected = values.copy()
     expected[chunk : 2 * chunk, chunk : 2 * chunk] = 0
-    rows: list[bool] = []
-    real = Pace.ahead
-
-    def noted(pace: Pace, *arguments: Any) -> Any:
-        found = real(pace, *arguments)
-        rows.append(found is not None)
-        return found
-
-    monkeypatch.setattr(Pace, "ahead", noted)
+    monkeypatch.setattr(local_ahead, "SLOW_ROW_S", -1.0)
     monkeypatch.setattr(local_ahead, "SLOW_RANGE_S", 0.0)
     monkeypatch.setattr(local_ahead, "SLOW_BYTE_S", 0.0)
     array = gpuzarr.open_array(tmp_path, device="cpu")
@@ -196,4 +339,4 @@ def test_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> 
     for key in keys:
         for _ in range(3):
             np.testing.assert_array_equal(array[key], expected[key])
-    assert any(rows)
+    assert advised

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from functools import partial
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpuzarr.engines.cpu.blosc_parts import HEAD_NBYTES, decode_run, find_runs
 from gpuzarr.engines.cpu.copying import view
 from gpuzarr.engines.cpu.crew import Crew
 from gpuzarr.engines.cpu.decoders import may_run_here
 from gpuzarr.engines.cpu.fetcher import MOST_HELD_NBYTES, EncodedMemory
-from gpuzarr.engines.cpu.few_requests import PASSED_ON, fetch, part_of, split
+from gpuzarr.engines.cpu.few_requests import (
+    PASSED_ON,
+    FewReads,
+    fetch_blocks,
+    part_of,
+    split,
+)
 from gpuzarr.engines.cpu.few_writes import (
     LANDED,
     LEAST_COUNT,
@@ -33,17 +39,16 @@ from gpuzarr.program import Decompress
 from gpuzarr.stores.store import row_reader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from gpuzarr.engines.cpu.blosc_parts import BlockRun
     from gpuzarr.engines.cpu.crew import Work
     from gpuzarr.engines.cpu.decoder import ChunkDecoder
     from gpuzarr.engines.cpu.prepared import Span
     from gpuzarr.engines.engine import FewChunk, FewRequest, Landing, Output
     from gpuzarr.program import DecodeProgram
-    from gpuzarr.stores.store import Store, Wanted
+    from gpuzarr.stores.store import Blob, Store
 
 TOGETHER_NBYTES = 1 << 14
 """Chunks up to this size are decoded together."""
@@ -136,29 +141,23 @@ class CpuFewReader:
         good: list[bool] = []
         aborted = threading.Event()
 
-        def read_part(part: Sequence[FewRequest]) -> None:
-            try:
-                good.append(self._read_some(store, part, output, aborted.is_set))
-            except PASSED_ON:
-                return
+        def read_part(part: Sequence[FewRequest], first: int) -> None:
+            with suppress(*PASSED_ON):
+                good.append(self._read_some(store, part, output, aborted.is_set, reads, first))
 
         def fetch_part(part: Sequence[FewRequest]) -> Work | None:
             memory = EncodedMemory()
-            try:
+            with suppress(*PASSED_ON):
                 fetched = self._fetch_all(store, part, memory, aborted.is_set)
-            except PASSED_ON:
-                return None
-            return None if fetched is None else partial(write_part, part, fetched, memory)
+                return None if fetched is None else partial(write_part, part, fetched, memory)
+            return None
 
         def write_part(
             part: Sequence[FewRequest], fetched: list[memoryview | None], memory: EncodedMemory
         ) -> None:
-            try:
-                with memory:
-                    self._write_all(part, fetched, output)
-            except PASSED_ON:
-                return
-            good.append(True)
+            with suppress(*PASSED_ON), memory:
+                self._write_all(part, fetched, output)
+                good.append(True)
 
         # Of small objects half of the threads fetch some while the others decode.
         count = sum(len(request.chunks) for request in requests)
@@ -169,7 +168,13 @@ class CpuFewReader:
         elif self._nbytes >= LARGE_NBYTES:
             least = max(least, min(count, least * PARTS_A_THREAD))
         parts = split(requests, least)
-        works: list[Work] = [partial(fetch_part if in_two else read_part, part) for part in parts]
+        reads = None
+        if in_two:
+            works: list[Work] = [partial(fetch_part, part) for part in parts]
+        else:
+            reads = self._reads(store, [request for part in parts for request in part])
+            ends = accumulate(map(len, parts), initial=0)
+            works = [partial(read_part, *each) for each in zip(parts, ends, strict=False)]
         try:
             caller_works = may_run_here(self._program)
             crew.add(works, self._threads, caller_works=caller_works, in_two=in_two)
@@ -180,14 +185,16 @@ class CpuFewReader:
             raise
         return len(good) == len(parts) and all(good)
 
-    def _read_some(
+    def _read_some(  # noqa: PLR0913, PLR0917
         self,
         store: Store,
         requests: Sequence[FewRequest],
         output: Output,
         stopped: Callable[[], bool],
+        reads: FewReads | None = None,
+        first: int = 0,
     ) -> bool:
-        boxes = self._reads_boxes(store, requests)
+        """Read some requests, the `first` and those behind it of `reads` if these are given."""
         with EncodedMemory() as memory:
             if self._in_blocks:
                 requests = [
@@ -195,21 +202,25 @@ class CpuFewReader:
                     for request in requests
                     if stopped() or not self._read_blocks(store, request, output, memory)
                 ]
+                reads, first = None, 0
                 memory.clear()
+            boxes = self._reads_boxes(store, requests)
             count = sum(len(request.chunks) for request in requests)
             if not boxes and count * self._nbytes <= READ_NBYTES:
                 fetched = self._fetch_all(store, requests, memory, stopped)
                 if fetched is not None:
                     self._write_all(requests, fetched, output)
                 return fetched is not None
-            for request in requests:
+            if reads is None:
+                reads = self._reads(store, requests)
+            for row, request in enumerate(requests, first):
                 if stopped():
                     return False
                 memory.clear()
                 if boxes:
-                    self._read_box(store, request, output, memory)
+                    self._put_box(reads.read(row, memory), request.chunks[0], output)
                     continue
-                data = fetch(store, request, memory)
+                data = reads.fetch(row, memory)
                 if data is None:
                     put_fill(output, request.chunks[0].put)
                     continue
@@ -217,71 +228,51 @@ class CpuFewReader:
                     self._write(part_of(data, chunk), chunk, output)
         return True
 
+    def _reads(self, store: Store, requests: Sequence[FewRequest]) -> FewReads:
+        """Requests that are read one by one; in boxes from the first byte needed to the last.
+
+        Raises:
+            MemoryLimitError: a box is large.
+        """
+        if not self._reads_boxes(store, requests):
+            return FewReads(store, requests)
+        spans = [self._span(request.chunks[0].take) for request in requests]
+        most = max(end - begin for begin, end in spans)
+        if most > FEW_NBYTES:
+            raise MemoryLimitError(f"{most} bytes are much for one thread")
+        return FewReads(store, requests, spans)
+
     def _reads_boxes(self, store: Store, requests: Sequence[FewRequest]) -> bool:
         """Whether only what is needed of the chunks is read."""
         return self._in_boxes and requests[0].nbytes == WHOLE and row_reader(store) is not None
 
-    def _read_box(
-        self, store: Store, request: FewRequest, output: Output, memory: EncodedMemory
-    ) -> None:
-        """Read a chunk that is stored as it is, from the first place that is needed to the last.
+    def _put_box(self, blob: Blob | None, chunk: FewChunk, output: Output) -> None:
+        """Write what was read of a chunk that is stored as it is.
 
         Raises:
-            GpuzarrError: the storage failed, or the object has another size than a chunk.
+            ChunkError: the object has another size than a chunk.
         """
-        (chunk,) = request.chunks
-        dtype, strides = self._program.layout.dtype, self._strides
-        shape = [part.stop - part.start for part in chunk.take]
-        begin, end = self._span(chunk.take)
-        nbytes = end - begin
-        if nbytes > FEW_NBYTES:
-            raise MemoryLimitError(f"{nbytes} bytes are much for one thread")
-        blob = store.read(request.key, begin, nbytes, memory.allocate)
         if blob is None:
             put_fill(output, chunk.put)
             return
-        if blob.size != self._nbytes or len(blob.data) != nbytes:
+        if blob.size != self._nbytes:
             raise ChunkError("the object has another size than a chunk")
-        values: NDArray[Any] = np.ndarray(shape, dtype, blob.data, 0, strides)
+        shape = [part.stop - part.start for part in chunk.take]
+        values: NDArray[Any] = np.ndarray(
+            shape, self._program.layout.dtype, blob.data, 0, self._strides
+        )
         put_part(output, chunk.put, values)
 
     def _read_blocks(
         self, store: Store, request: FewRequest, output: Output, memory: EncodedMemory
     ) -> bool:
         """Read and decode the blocks of a Blosc chunk that are needed; says whether it was done."""
-        read_row = row_reader(store)
         chunk = request.chunks[0]
         span = self._span(chunk.take)
-        if (
-            read_row is None
-            or len(request.chunks) > 1
-            or not is_part(span[1] - span[0], self._nbytes)
-        ):
+        if len(request.chunks) > 1 or not is_part(span[1] - span[0], self._nbytes):
             return False
-        stored = None if chunk.nbytes == WHOLE else chunk.nbytes
-        runs: list[BlockRun] = []
-
-        def wanted() -> Iterator[Wanted]:
-            offset, validator = request.offset + chunk.start, request.validator
-            yield request.key, offset, HEAD_NBYTES, validator
-            runs.extend(find_runs(memory.all(), self._nbytes, [span], stored) or ())
-            for run in runs:
-                yield request.key, offset + run.low, run.high - run.low, validator
-
-        memory.clear()
-        ends = read_row(wanted(), memory, _never)
-        if not runs or len(ends) != 1 + len(runs):
-            return False
-        data = memory.all()
-        places = pairwise(ends)
-
-        def fill(place: memoryview) -> bool:
-            return all(
-                decode_run(data, run, data[begin:end], place)
-                for run, (begin, end) in zip(runs, places, strict=True)
-            )
-
-        values = self._decoder.decode_by(fill)
+        fill = fetch_blocks(store, request, span, self._nbytes, memory)
+        values = None if fill is None else self._decoder.decode_by(fill)
         if values is None:
             return False
         put_part(output, chunk.put, values[chunk.take])
@@ -306,10 +297,13 @@ class CpuFewReader:
             ends = read_row(wanted, memory, enough)
             everything = memory.all()
             fetched += [everything[begin:end] for begin, end in pairwise([0, *ends])]
-        for request in requests[len(fetched) :]:
-            if enough():
-                return None
-            fetched.append(fetch(store, request, memory))
+        if len(fetched) < len(requests):  # what is left
+            left = requests[len(fetched) :]
+            reads = FewReads(store, left)
+            for row in range(len(left)):
+                if enough():
+                    return None
+                fetched.append(reads.fetch(row, memory))
         return fetched
 
     def _write_all(

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from gpuzarr.engines.cpu.blosc_parts import HEAD_NBYTES, decode_run, find_runs
 from gpuzarr.engines.engine import FewRequest
 from gpuzarr.engines.failures import note_key, shard_is_gone
 from gpuzarr.engines.step_error import StepError
 from gpuzarr.errors import ChunkError, GpuzarrError
 from gpuzarr.plan.ranges import WHOLE
+from gpuzarr.stores.store import row_reader
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Sequence
 
+    from gpuzarr.engines.cpu.blosc_parts import BlockRun
     from gpuzarr.engines.cpu.fetcher import EncodedMemory
+    from gpuzarr.engines.cpu.prepared import Span
     from gpuzarr.engines.engine import FewChunk
-    from gpuzarr.stores.store import Store
+    from gpuzarr.stores.store import Blob, Store, Wanted
 
 PASSED_ON = (GpuzarrError, StepError, ValueError, MemoryError, OSError)
 """What is told by the read with columns."""
@@ -48,29 +53,111 @@ def _cut(key: str, offset: int, validator: Hashable, chunks: Sequence[FewChunk])
     return FewRequest(key, offset + begin, end - begin, validator, moved)
 
 
-def fetch(store: Store, request: FewRequest, memory: EncodedMemory) -> memoryview | None:
-    """The bytes of a request; None: a whole object that is not stored.
+class FewReads:
+    """Requests that are read one by one; a store that knows what comes may begin with it.
 
-    Raises:
-        GpuzarrError: the storage failed, or a shard is another than its index was of, or gone.
+    Threads share one, and read each request once.
     """
-    key, offset, nbytes = request.key, request.offset, request.nbytes
-    try:
-        blob = store.read(key, offset, nbytes, memory.allocate)
-    except PASSED_ON:
-        raise
-    except BaseException as error:
-        note_key(error, key)
-        raise
-    if blob is None:
-        if nbytes == WHOLE:
-            return None
-        raise shard_is_gone()
-    if nbytes != WHOLE and len(blob.data) != nbytes:
-        raise ChunkError("these are not as many bytes as were asked for")
-    if request.validator is not None and blob.validator != request.validator:
-        raise ChunkError("the shard was replaced")
-    return blob.data
+
+    def __init__(
+        self,
+        store: Store,
+        requests: Sequence[FewRequest],
+        spans: Sequence[tuple[int, int]] | None = None,
+    ) -> None:
+        """Read nothing yet.
+
+        Args:
+            store: where they lie.
+            requests: whole chunks, or ranges that hold chunks.
+            spans: the first byte of each object that is needed, and the end; None: all of them.
+        """
+        self._requests = requests
+        offsets = [request.offset for request in requests]
+        nbytes = [request.nbytes for request in requests]
+        if spans is not None:
+            offsets = [begin for begin, _ in spans]
+            nbytes = [end - begin for begin, end in spans]
+        self._nbytes = nbytes
+        self._pending = store.start_reads([request.key for request in requests], offsets, nbytes)
+
+    def read(self, row: int, memory: EncodedMemory) -> Blob | None:
+        """What the store gives; None: there is no such object.
+
+        Raises:
+            GpuzarrError: the storage failed, or gave more or less than it was asked for.
+        """
+        try:
+            blob = self._pending.result(row, memory.allocate)
+        except PASSED_ON:
+            raise
+        except BaseException as error:
+            note_key(error, self._requests[row].key)
+            raise
+        if blob is not None and self._nbytes[row] not in (WHOLE, len(blob.data)):
+            raise ChunkError("these are not as many bytes as were asked for")
+        return blob
+
+    def fetch(self, row: int, memory: EncodedMemory) -> memoryview | None:
+        """The bytes of a request; None: a whole object that is not stored.
+
+        Raises:
+            GpuzarrError: the storage failed, or a shard is another than its index was of, or gone.
+        """
+        request, blob = self._requests[row], self.read(row, memory)
+        if blob is None:
+            if request.nbytes == WHOLE:
+                return None
+            raise shard_is_gone()
+        if request.validator is not None and blob.validator != request.validator:
+            raise ChunkError("the shard was replaced")
+        return blob.data
+
+
+def fetch_blocks(
+    store: Store, request: FewRequest, span: Span, nbytes: int, memory: EncodedMemory
+) -> Callable[[memoryview], bool] | None:
+    """The blocks of a Blosc chunk that hold a span.
+
+    Args:
+        store: where the chunk lies.
+        request: for it alone.
+        span: what is needed of the decoded chunk.
+        nbytes: of the decoded chunk.
+        memory: for the blocks; it is cleared before.
+
+    Returns:
+        What decodes them into the place of the chunk, and says whether it could; None where they
+        cannot be had so.
+    """
+    read_row = row_reader(store)
+    if read_row is None:
+        return None
+    chunk = request.chunks[0]
+    stored = None if chunk.nbytes == WHOLE else chunk.nbytes
+    runs: list[BlockRun] = []
+
+    def wanted() -> Iterator[Wanted]:
+        offset, validator = request.offset + chunk.start, request.validator
+        yield request.key, offset, HEAD_NBYTES, validator
+        runs.extend(find_runs(memory.all(), nbytes, [span], stored) or ())
+        for run in runs:
+            yield request.key, offset + run.low, run.high - run.low, validator
+
+    memory.clear()
+    ends = read_row(wanted(), memory, bool)  # bool() is False: nobody stops it
+    if not runs or len(ends) != 1 + len(runs):
+        return None
+    data = memory.all()
+    places = list(pairwise(ends))
+
+    def fill(place: memoryview) -> bool:
+        return all(
+            decode_run(data, run, data[begin:end], place)
+            for run, (begin, end) in zip(runs, places, strict=True)
+        )
+
+    return fill
 
 
 def part_of(data: memoryview, chunk: FewChunk) -> memoryview:
