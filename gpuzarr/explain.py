@@ -60,15 +60,17 @@ class Explanation:
     requests: int
     """Byte ranges asked of the store."""
     fetched_nbytes: int | None
-    """Encoded bytes; None where only reading would tell."""
+    """Encoded bytes, of whole chunks; None where only reading would tell."""
     decoded_nbytes: int
-    """Bytes that decoding gives; more than `needed_nbytes` where chunks are only partly needed. The
-    CPU leaves out what it can of large Blosc and zstd chunks, which is not counted here."""
+    """Bytes of all these chunks; more than `needed_nbytes` where they are only partly needed."""
     batches: int
     scratch_nbytes: int
     """Memory held beyond the result, about: the largest chunk, encoded and decoded, for each batch
     that runs at once."""
     engine: str
+    in_parts: bool
+    """Whether bytes of large chunks that are not needed are left out, as the CPU does with Blosc,
+    zstd and chunks that are stored as they are, where it can. These bytes are counted here."""
     steps: tuple[str, ...]
     """How a chunk is decoded, in order."""
     notes: tuple[str, ...]
@@ -86,13 +88,17 @@ class Explanation:
         return {**asdict(self), "decode_waste": self.decode_waste}
 
     def __str__(self) -> str:
-        fetched = "unknown" if self.fetched_nbytes is None else f"{self.fetched_nbytes:,} bytes"
+        most = "at most " if self.in_parts and self.decode_waste > 1 else ""
+        decoded = f"{most}{self.decoded_nbytes:,} bytes"
+        fetched = "unknown"
+        if self.fetched_nbytes is not None:
+            fetched = f"{most}{self.fetched_nbytes:,} bytes"
         lines = [
             f"array     {self.array}",
             f"result    {self.shape}, {self.needed_nbytes:,} bytes",
             f"chunks    {self.chunks:,}, of which {self.missing_chunks:,} are not stored",
             f"fetch     {fetched} in {self.requests:,} requests to {self.objects:,} objects",
-            f"decode    {self.decoded_nbytes:,} bytes, {self.decode_waste:.2f} for each needed",
+            f"decode    {decoded}, {self.decode_waste:.2f} for each needed",
             f"steps     {' -> '.join(self.steps) or 'none: chunks are stored as they are'}",
             f"batches   {self.batches:,}, with {self.scratch_nbytes:,} bytes of scratch at most",
             f"engine    {self.engine}",
@@ -159,6 +165,7 @@ def explain_selection(source: ArraySource, selection: Selection) -> Explanation:
         batches=len(session.batches),
         scratch_nbytes=largest * min(limits.parallel, len(session.batches)),
         engine=source.engine.name,
+        in_parts=described.in_parts,
         steps=described.steps,
         notes=(),
         places=_places(source, selection, session),
@@ -166,7 +173,7 @@ def explain_selection(source: ArraySource, selection: Selection) -> Explanation:
     notes = (
         *_damage(session.failures),
         *_all_fill(source, report, keys),
-        *_slow(source, report),
+        *_slow(source, report, in_parts=described.in_parts),
         *described.notes,
     )
     return replace(report, notes=notes)
@@ -209,13 +216,16 @@ def _sizes(source: ArraySource, session: RecordingSession) -> tuple[int, int | N
     return missing, total + round(sum(known) * share)
 
 
-def _slow(source: ArraySource, report: Explanation) -> Iterable[str]:
+def _slow(source: ArraySource, report: Explanation, *, in_parts: bool) -> Iterable[str]:
     """Why a read takes longer than its result is large."""
     if report.decode_waste >= NOTED_WASTE and report.decoded_nbytes >= NOTED_NBYTES:
+        waste, shape = f"{report.decode_waste:.0f} bytes", _chunk_shape(source)
         yield (
-            f"{report.decode_waste:.0f} bytes are decoded for each that is needed, since chunks are"
-            f" decoded whole and have shape {_chunk_shape(source)}; one larger read that is cut in"
-            " memory costs less than many of these"
+            f"chunks have shape {shape} and hold {waste} for each that is needed; what can be left"
+            " out of them is, but one larger read that is cut in memory costs less than many"
+            if in_parts
+            else f"{waste} are decoded for each that is needed, since chunks are decoded whole and"
+            f" have shape {shape}; one larger read that is cut in memory costs less than many"
         )
     there = report.requests - (report.missing_chunks if source.codecs.shard is None else 0)
     if there >= NOTED_REQUESTS and report.fetched_nbytes is not None:

@@ -17,6 +17,7 @@ from tests.strategies import basic_keys
 
 INT = np.arange(40 * 30, dtype=np.int32).reshape(40, 30)
 GZIP = {"name": "gzip", "configuration": {"level": 1}}
+ZSTD = {"name": "zstd", "configuration": {"level": 1, "checksum": False}}
 
 
 @given(basic_keys((40, 30)), st.sampled_from([0, 2, 3]), st.booleans())
@@ -143,10 +144,34 @@ def test_notes_name_damage() -> None:
 def test_notes_tell_why_a_read_is_slow() -> None:
     wide = np.zeros((1024, 1024), np.int32)
     report = gpuzarr.open_array(plain_store(wide, (1024, 1024))).explain((0, slice(None)))
-    assert any("1024 bytes are decoded for each" in note for note in report.notes)
-    assert any("(1024, 1024)" in note for note in report.notes)
+    assert any("(1024, 1024) and hold 1024 bytes for each" in note for note in report.notes)
     many = gpuzarr.open_array(plain_store(np.zeros(1200, np.int32), (1,))).explain()
     assert any("a request brings 4 bytes" in note for note in many.notes)
     large = np.zeros(1 << 26, np.int8)
     one = gpuzarr.open_array(plain_store(large, large.shape)).explain()
     assert any("one large chunk" in note for note in one.notes)
+
+
+@pytest.mark.parametrize("name", ["none", "gzip", "zstd", "blosc", "zstd, crc32c", "zstd, shuffle"])
+def test_what_is_decoded_in_parts_is_told(name: str) -> None:
+    blosc = {"typesize": 4, "cname": "lz4", "clevel": 5, "shuffle": "shuffle", "blocksize": 0}
+    codecs: dict[str, tuple[Any, ...]] = {
+        "none": ("bytes",),
+        "gzip": ("bytes", GZIP),
+        "zstd": ("bytes", ZSTD),
+        "blosc": ("bytes", {"name": "blosc", "configuration": blosc}),
+        "zstd, crc32c": ("bytes", ZSTD, "crc32c"),
+        "zstd, shuffle": (
+            "bytes",
+            {"name": "numcodecs.shuffle", "configuration": {"elementsize": 4}},
+            ZSTD,
+        ),
+    }
+    wide = np.zeros((1024, 1024), np.int32)
+    array = gpuzarr.open_array(plain_store(wide, (1024, 1024), codecs=codecs[name]), device="cpu")
+    report, whole = array.explain((0, slice(None))), array.explain()
+    assert report.in_parts == (name not in ("gzip", "zstd, shuffle"))
+    (note,) = [note for note in report.notes if "(1024, 1024)" in note]
+    assert ("decoded whole" in note) == (not report.in_parts)
+    assert str(report).count("at most 4,") == 2 * report.in_parts
+    assert "at most 4," not in str(whole), "nothing can be left out"

@@ -70,6 +70,8 @@ class ProgramReport:
     """Each step, in order, with where it runs if that is not plain."""
     notes: tuple[str, ...] = ()
     """Why a faster way is not taken."""
+    in_parts: bool = False
+    """Whether it leaves out what is not needed of large chunks, where their bytes let it."""
 
 
 @dataclass(frozen=True, slots=True)

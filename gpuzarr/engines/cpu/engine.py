@@ -17,7 +17,7 @@ from gpuzarr.engines.memory import CHECKED_NBYTES, available_nbytes
 from gpuzarr.engines.pool import cpu_count
 from gpuzarr.errors import MemoryLimitError, MetadataError
 from gpuzarr.plan.batches import BatchLimits
-from gpuzarr.program import describe_step
+from gpuzarr.program import Decompress, describe_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,6 +31,10 @@ which holds more than a request and a chunk of them."""
 
 GAP_NBYTES = 1 << 14
 """Bytes of a local file read for nothing to save a request: what one more `preadv` costs."""
+
+
+IN_PARTS = frozenset({"blosc", "zstd"})
+"""Formats of which parts are decoded."""
 
 
 class CpuEngine:
@@ -62,7 +66,10 @@ class CpuEngine:
 
     def describe(self, program: DecodeProgram) -> ProgramReport:
         """The steps as they are."""
-        return ProgramReport(tuple(map(describe_step, program.steps)))
+        steps = program.steps
+        last = steps[-1] if steps else None
+        in_parts = last is None or (isinstance(last, Decompress) and last.format in IN_PARTS)
+        return ProgramReport(tuple(map(describe_step, steps)), in_parts=in_parts)
 
     def unsupported(self, program: DecodeProgram) -> tuple[str, ...]:
         """Libraries that the program needs and that are not installed."""
