@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gpuzarr.engines.cpu.fetcher import EncodedMemory
     from gpuzarr.engines.cpu.prepared import Span
     from gpuzarr.engines.engine import FewChunk
-    from gpuzarr.stores.store import Blob, Store, Wanted
+    from gpuzarr.stores.store import Blob, Pending, Store, Wanted
 
 PASSED_ON = (GpuzarrError, StepError, ValueError, MemoryError, OSError)
 """What is told by the read with columns."""
@@ -72,14 +72,22 @@ class FewReads:
             requests: whole chunks, or ranges that hold chunks.
             spans: the first byte of each object that is needed, and the end; None: all of them.
         """
+        self._store = store
         self._requests = requests
+        self._spans = spans
+        self._started: tuple[Pending, Sequence[int]] | None = None
+
+    def _start(self) -> tuple[Pending, Sequence[int]]:
+        """The reads, and the bytes of each; many requests are never read one by one."""
+        requests, spans = self._requests, self._spans
         offsets = [request.offset for request in requests]
         nbytes = [request.nbytes for request in requests]
         if spans is not None:
             offsets = [begin for begin, _ in spans]
             nbytes = [end - begin for begin, end in spans]
-        self._nbytes = nbytes
-        self._pending = store.start_reads([request.key for request in requests], offsets, nbytes)
+        keys = [request.key for request in requests]
+        self._started = started = self._store.start_reads(keys, offsets, nbytes), nbytes
+        return started
 
     def read(self, row: int, memory: EncodedMemory) -> Blob | None:
         """What the store gives; None: there is no such object.
@@ -87,14 +95,15 @@ class FewReads:
         Raises:
             GpuzarrError: the storage failed, or gave more or less than it was asked for.
         """
+        pending, nbytes = self._started or self._start()
         try:
-            blob = self._pending.result(row, memory.allocate)
+            blob = pending.result(row, memory.allocate)
         except PASSED_ON:
             raise
         except BaseException as error:
             note_key(error, self._requests[row].key)
             raise
-        if blob is not None and self._nbytes[row] not in (WHOLE, len(blob.data)):
+        if blob is not None and nbytes[row] not in (WHOLE, len(blob.data)):
             raise ChunkError("these are not as many bytes as were asked for")
         return blob
 
