@@ -76,6 +76,7 @@ def test_a_line_is_one_assignment(kind: str, monkeypatch: pytest.MonkeyPatch) ->
         put(target, part)
 
     monkeypatch.setattr(few_writes, "put", counted)
+    monkeypatch.setattr(few_writes, "put_rows", counted)
     assert_result(array[5, 2:398], ARRAY[5, 2:398])
     assert made == [(1, 2), (1, 98, 4), (1, 2)]
 

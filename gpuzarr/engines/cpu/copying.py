@@ -37,22 +37,32 @@ def put(target: NDArray[Any], part: NDArray[Any]) -> None:
     NumPy copies rows as items of their own faster, and for less than 500 items it
     does not hand the interpreter's lock to other threads and wait for it again.
     """
-    dtype = target.dtype
     if type(target) is not np.ndarray:  # masked arrays and their like assign in their own way
         target[...] = part
-    elif (
-        part.ndim > 1
-        and part.dtype == dtype
-        and part.strides[-1] == target.strides[-1] == dtype.itemsize
-        and 1 < part.shape[-1] <= MOST_ROW
-        and not dtype.hasobject
-    ):
-        row = row_type(part.shape[-1] * dtype.itemsize)
-        target.view(row)[...] = part.view(row)
+    elif part.ndim > 1 and 1 < part.shape[-1] <= MOST_ROW and may_be_rows(target, part):
+        put_rows(target, part)
     elif part.ndim > 1 and part.strides[-1] % CONFLICT == 0 and part.nbytes >= LEAST_ACROSS:
         _put_across(target, part)
     else:
         target[...] = part
+
+
+def put_rows(target: NDArray[Any], part: NDArray[Any]) -> None:
+    """The same for what is known to have rows, which is not looked at again."""
+    row = row_type(part.shape[-1] * part.itemsize)
+    target.view(row)[...] = part.view(row)
+
+
+def may_be_rows(target: NDArray[Any], part: NDArray[Any]) -> bool:
+    """Whether parts of either, cut along their axes, are rows of memory of the same values."""
+    dtype = target.dtype
+    return (
+        type(target) is np.ndarray
+        and target.ndim > 1
+        and part.dtype == dtype
+        and part.strides[-1] == target.strides[-1] == dtype.itemsize
+        and not dtype.hasobject
+    )
 
 
 def _put_across(target: NDArray[Any], part: NDArray[Any]) -> None:

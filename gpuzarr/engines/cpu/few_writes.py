@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpuzarr.engines.conversion import convert
-from gpuzarr.engines.cpu.copying import put, view
+from gpuzarr.engines.cpu.copying import MOST_ROW, may_be_rows, put, put_rows, view
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,8 +38,14 @@ def put_part(output: Output, place: tuple[slice, ...], part: NDArray[Any]) -> No
 
 def put_each(output: Output, chunks: Sequence[FewChunk], values: NDArray[Any]) -> None:
     """Write what is taken of chunks; `values` are (n, ...) all of them."""
+    array = output.array
+    in_rows = output.conversion.identity and may_be_rows(array, values)
     for chunk, value in zip(chunks, values, strict=True):
-        put_part(output, chunk.put, value[chunk.take])
+        part = value[chunk.take]
+        if in_rows and 1 < part.shape[-1] <= MOST_ROW:
+            put_rows(array[chunk.put], part)
+        else:
+            put_part(output, chunk.put, part)
 
 
 def put_line(output: Output, chunks: Sequence[FewChunk], values: NDArray[Any]) -> None:
