@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from gpuzarr import __version__
+from gpuzarr.stores.uring import rings
 
 if TYPE_CHECKING:
     import argparse
@@ -78,6 +79,11 @@ def examine_python() -> Iterator[Finding]:
     yield Finding("Python", "ok", f"{platform.python_version()} ({sys.executable})")
     cpus = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     yield Finding("system", "ok", f"{platform.platform()}, {cpus} CPUs to use")
+    if sys.platform == "linux":
+        if rings.work():
+            yield Finding("io_uring", "ok", "small files are read many by one system call")
+        else:
+            yield Finding("io_uring", "not there", "small files are read one by one")
 
 
 LIBRARIES: tuple[tuple[str, str, str, str | None], ...] = (

@@ -24,6 +24,7 @@ from gpuzarr.errors import StoreError
 from gpuzarr.stores.files import advise, read_at
 from gpuzarr.stores.local_ahead import CAN_ADVISE, Pace, ReadsAhead
 from gpuzarr.stores.store import WHOLE, Blob, Store, check_key, find_range, place
+from gpuzarr.stores.uring import read_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -68,6 +69,7 @@ class LocalStore(Store):
         self._flags = _OPEN if follow_symlinks else _OPEN | _NOFOLLOW
         self._look_first = not (follow_symlinks or _NOFOLLOW)
         self._pace = Pace()
+        self._usual_nbytes = 0  # of the largest range of the last row
 
     @property
     def root(self) -> Path:
@@ -148,9 +150,17 @@ class LocalStore(Store):
         """Read ranges of files in folders that are known; see `gpuzarr.stores.store.ReadRow`."""
         ends: list[int] = []
         opened, descriptor, size, validator = None, -1, 0, (0, 0)
-        seconds, used = 0.0, memory.used
-        ahead = self._pace.ahead(wanted, self._known_path, self._flags)
+        seconds, used, before, largest = 0.0, memory.used, 0, 0
+        ahead = None
         try:
+            if isinstance(wanted, list):
+                usual = self._usual_nbytes
+                ends = read_whole(wanted, self._known_path, self._flags, usual, memory, stopped)
+                if ends and (len(ends) == len(wanted) or stopped()):
+                    return ends
+                wanted = wanted[len(ends) :]
+                used, before = memory.used, len(ends)
+            ahead = self._pace.ahead(wanted, self._known_path, self._flags)
             for key, offset, nbytes, expected in wanted:
                 begun = perf_counter()
                 if key != opened:
@@ -168,6 +178,7 @@ class LocalStore(Store):
                     size = status.st_size
                     validator = (status.st_mtime_ns, size)
                 count = size - offset if nbytes == WHOLE else nbytes
+                largest = max(largest, count)
                 if not 0 <= offset <= offset + count <= size or expected not in (None, validator):
                     break
                 if read_at(descriptor, memory.allocate(count), offset) != count:
@@ -184,8 +195,9 @@ class LocalStore(Store):
             if ahead is not None:
                 ahead.close()
         memory.clear(ends[-1] if ends else 0)
+        self._usual_nbytes = largest or self._usual_nbytes
         if ahead is None:
-            self._pace.note(len(ends), memory.used - used, seconds)
+            self._pace.note(len(ends) - before, memory.used - used, seconds)
         return ends
 
     @property

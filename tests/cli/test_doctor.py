@@ -35,6 +35,16 @@ def test_this_machine(gpuzarr: Run, gpuzarr_json: RunJson) -> None:
     assert {"CuPy", "nvCOMP", "kvikio", "GDS", "obstore", "pyarrow", "fsspec"} <= set(states)
 
 
+def test_rings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    for works, state in ((True, "ok"), (False, "not there")):
+        monkeypatch.setattr(doctor.rings, "_works", works)
+        states = {each.name: each.state for each in doctor.examine_python()}
+        assert states["io_uring"] == state
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert "io_uring" not in {each.name for each in doctor.examine_python()}
+
+
 def test_nothing_of_the_gpu_is_loaded(gpuzarr: Run) -> None:
     before = set(sys.modules)
     gpuzarr("doctor")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import gc
-import sys
 import threading
 import tracemalloc
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,18 +16,15 @@ from gpuzarr.stores.local import LocalStore
 from tests.faults.cases import LAYOUTS, VALUES, WAYS, engine, objects
 from tests.faults.faulty import EagerFaultyStore, Fault, FaultyStore, RowFaultyStore
 from tests.faults.programs import drain, write_files
+from tests.open_files import open_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 KINDS = ("StoreError", "shrinks", "short", "wrong", "replaced", "MemoryError", "RuntimeError")
 GROWTH_NBYTES = 250_000
 """Memory that is kept for the next reads comes and goes."""
-
-
-def files() -> int:
-    """Open file handles of this process."""
-    return len(list(Path("/proc/self/fd").iterdir())) if sys.platform == "linux" else 0
 
 
 def threads() -> set[str]:
@@ -45,7 +40,7 @@ def check_no_growth(work: Callable[[int], Any], times: int = 7) -> None:
     for number in range(times):
         work(number)
     gc.collect()
-    before = threads(), files()
+    before = threads(), open_files()
     tracemalloc.start()
     try:
         for number in range(times):  # once more: what is remembered by name, too
@@ -58,7 +53,7 @@ def check_no_growth(work: Callable[[int], Any], times: int = 7) -> None:
         now, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert (threads(), files()) == before
+    assert (threads(), open_files()) == before
     assert now - held < GROWTH_NBYTES
 
 

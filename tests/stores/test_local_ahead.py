@@ -13,7 +13,7 @@ import gpuzarr
 from gpuzarr import few
 from gpuzarr.engines.cpu import few as cpu_few
 from gpuzarr.engines.cpu.fetcher import EncodedMemory
-from gpuzarr.stores import local_ahead
+from gpuzarr.stores import local_ahead, uring
 from gpuzarr.stores.local import LocalStore
 from gpuzarr.stores.local_ahead import (
     AHEAD_NBYTES,
@@ -28,10 +28,17 @@ from gpuzarr.stores.local_ahead import (
 )
 from gpuzarr.stores.store import WHOLE, reads_when_asked
 from tests.arrays import plain_store
+from tests.open_files import open_files
 
 pytestmark = pytest.mark.skipif(not local_ahead.CAN_ADVISE, reason="no posix_fadvise here")
 
 COUNT = 3 * FILES
+
+
+@pytest.fixture(autouse=True)
+def _no_ring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small files come by a ring where there is one."""
+    monkeypatch.setattr(uring, "LEAST_FILES", 1 << 30)
 
 
 @pytest.fixture
@@ -48,10 +55,6 @@ def data_of(number: int) -> bytes:
 
 def wanted(*numbers: int) -> list[Any]:
     return [(f"c/{number}", 0, WHOLE, None) for number in numbers]
-
-
-def open_files() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def read_row(store: LocalStore, row: Any, stop_after: int = COUNT) -> list[bytes]:

@@ -28,7 +28,10 @@ PASSED_ON = (GpuzarrError, StepError, ValueError, MemoryError, OSError)
 
 def split(requests: Sequence[FewRequest], count: int) -> list[list[FewRequest]]:
     """About `count` parts of nearly as many chunks each; requests are cut where they must be."""
-    most = -(-sum(len(request.chunks) for request in requests) // count)
+    nchunks = sum(len(request.chunks) for request in requests)
+    most = -(-nchunks // count)
+    if nchunks == len(requests):  # of one chunk each
+        return [list(requests[begin : begin + most]) for begin in range(0, nchunks, most)]
     parts: list[list[FewRequest]] = [[]]
     room = most
     for request in requests:

@@ -24,18 +24,13 @@ from gpuzarr.stores.references import files as references_files
 from gpuzarr.stores.references import store as references
 from gpuzarr.stores.references.store import ReferenceStore
 from gpuzarr.stores.store import WHOLE
+from tests.open_files import open_files
 
 from .values import DATA, value_of
 
 
 def no_memory(nbytes: int) -> bytearray:
     raise AssertionError(f"{nbytes} bytes were allocated")
-
-
-def count_open() -> int:
-    """Files that this process has open; 0 where the system does not tell."""
-    folder = Path("/proc/self/fd")
-    return len(list(folder.iterdir())) if folder.is_dir() else 0
 
 
 def document(url: str, *place: int) -> dict[str, Any]:
@@ -145,15 +140,15 @@ def test_few_files_are_open_at_a_time(folder: Path) -> None:
     for number in range(count):
         (folder / f"{number}.nc").write_bytes(DATA[number:])
         refs[f"k/{number}"] = [f"{number}.nc", 0, 10]
-    before = count_open()
+    before = open_files()
     store = ReferenceStore.from_document(refs, base=folder)
     for _ in range(2):
         for number in range(count):
             assert value_of(store, f"k/{number}") == DATA[number : number + 10]
     if before:
-        assert before < count_open() <= before + references_files.MOST_OPEN
+        assert before < open_files() <= before + references_files.MOST_OPEN
     del store
-    assert count_open() == before
+    assert open_files() == before
 
 
 def test_descriptors_are_given_back_where_they_are_short(
