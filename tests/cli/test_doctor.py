@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from gpuzarr.cli import doctor
+from gpuzarr.stores.uring import rings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +39,7 @@ def test_this_machine(gpuzarr: Run, gpuzarr_json: RunJson) -> None:
 def test_rings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
     for works, state in ((True, "ok"), (False, "not there")):
-        monkeypatch.setattr(doctor.rings, "_works", works)
+        monkeypatch.setattr(rings, "_works", works)
         states = {each.name: each.state for each in doctor.examine_python()}
         assert states["io_uring"] == state
     monkeypatch.setattr(sys, "platform", "darwin")
