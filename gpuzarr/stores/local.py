@@ -24,7 +24,7 @@ from gpuzarr.errors import StoreError
 from gpuzarr.stores.files import advise, read_at
 from gpuzarr.stores.local_ahead import CAN_ADVISE, Pace, ReadsAhead
 from gpuzarr.stores.store import WHOLE, Blob, Store, check_key, find_range, place
-from gpuzarr.stores.uring import read_whole
+from gpuzarr.stores.uring import Manner, read_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -69,7 +69,7 @@ class LocalStore(Store):
         self._flags = _OPEN if follow_symlinks else _OPEN | _NOFOLLOW
         self._look_first = not (follow_symlinks or _NOFOLLOW)
         self._pace = Pace()
-        self._usual_nbytes = 0  # of the largest range of the last row
+        self._manner = Manner()
 
     @property
     def root(self) -> Path:
@@ -154,8 +154,8 @@ class LocalStore(Store):
         ahead = None
         try:
             if isinstance(wanted, list):
-                usual = self._usual_nbytes
-                ends = read_whole(wanted, self._known_path, self._flags, usual, memory, stopped)
+                manner = self._manner
+                ends = read_whole(wanted, self._known_path, self._flags, manner, memory, stopped)
                 if ends and (len(ends) == len(wanted) or stopped()):
                     return ends
                 wanted = wanted[len(ends) :]
@@ -195,7 +195,7 @@ class LocalStore(Store):
             if ahead is not None:
                 ahead.close()
         memory.clear(ends[-1] if ends else 0)
-        self._usual_nbytes = largest or self._usual_nbytes
+        self._manner.nbytes = largest or self._manner.nbytes
         if ahead is None:
             self._pace.note(len(ends) - before, memory.used - used, seconds)
         return ends

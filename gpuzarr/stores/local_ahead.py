@@ -63,9 +63,11 @@ class Pace:
         self._left = 0
 
     def note(self, count: int, nbytes: int, seconds: float) -> None:
-        """A row of so many ranges was read plainly."""
+        """A row of so many ranges was read plainly; none, where something is missing."""
+        if not count:
+            return
         usual = SLOW_ROW_S + count * SLOW_RANGE_S + nbytes * SLOW_BYTE_S
-        self._slow = self._slow + 1 if count > 0 and seconds > usual else 0
+        self._slow = self._slow + 1 if seconds > usual else 0
         self._left = RANGES if self._slow >= SLOW and CAN_ADVISE else 0
 
     def takes_turn(self) -> bool:

@@ -5,30 +5,36 @@ threads that read small files wait for each other longer than they read. Here op
 closing of up to 64 files are written into a ring that the kernel shares, and one call does them
 all. Files are opened into the ring's own table, so they count as no open files of the process.
 
-Only what is usual is done here: a file that is missing, or larger than its place, ends the row, and
-is read, or told of, as ever. Where io_uring is missing, switched off (containers often do so), or
-does anything unexpected, nothing is done here at all. `GPUZARR_IO_URING=0` leaves it out.
+Only what is usual is done here: a file that is missing, no plain file, or larger than its place,
+ends the row, and is read, or told of, as ever. Where io_uring is missing, switched off (containers
+often do so), or does anything unexpected, nothing is done here at all. `GPUZARR_IO_URING=0` leaves
+it out.
 
-Source of the layouts and numbers: the kernel's header <linux/io_uring.h>, and io_uring(7). System
-calls 425 to 427 are the same on all architectures that Linux has Python for. Stores to the ring
-need no barriers of their own: only the thread that made them enters the kernel with them, and
-completions are read after that call has seen them all.
+Of each file the ring has five entries, which are done one after the other:
+
+- it is opened;
+- it is said to be read as usual (FADV_NORMAL), which pipes refuse: reading one could wait for ever;
+- it is read, up to the size of its place;
+- one byte more is read, which must not be there: some file systems give less than there is;
+- it is closed.
+
+Source of the layouts and numbers: the kernel's header <linux/io_uring.h>, and io_uring(7). Stores
+to the ring need no barriers of their own: only the thread that made them enters the kernel with
+them, and completions are read after that call has seen them all.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import mmap
 import os
 import sys
 from collections import deque
-from functools import lru_cache
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gpuzarr.stores.libc import libc
 from gpuzarr.stores.store import WHOLE
 
 if TYPE_CHECKING:
@@ -49,6 +55,8 @@ PATH_NBYTES = 1 << 8
 """Longer paths are left to others."""
 LEAST_FILES = 4
 """Files that are worth a call."""
+SKIPPED_ROWS = 16
+"""Rows that are left to others, where files of one before were missing."""
 
 ENVIRONMENT = "GPUZARR_IO_URING"
 
@@ -56,17 +64,18 @@ _SETUP, _ENTER, _REGISTER = 425, 426, 427
 _OFFSET_OF_ENTRIES = 0x10000000
 _REGISTER_FILES = 2
 _WAIT = 1  # IORING_ENTER_GETEVENTS
-_OPEN, _CLOSE, _READ = 18, 19, 22
+_OPEN, _CLOSE, _READ, _ADVISE = 18, 19, 22, 24
 _FIXED, _LINK, _HARD_LINK = 1 << 0, 1 << 2, 1 << 3
 _HERE = -100  # AT_FDCWD
-_STEPS = 3  # of a file: open, read, close
+_ON = 2**64 - 1  # an offset: where the last read ended
+_STEPS = 5
 _MASK = 0xFFFFFFFF
 
 _ENTRY = np.dtype(
     {
-        "names": ["op", "flags", "fd", "address", "nbytes", "open_flags", "mark", "file"],
-        "formats": ["u1", "u1", "i4", "u8", "u4", "u4", "u8", "u4"],
-        "offsets": [0, 1, 4, 16, 24, 28, 32, 44],
+        "names": ["op", "flags", "fd", "offset", "address", "nbytes", "open_flags", "mark", "file"],
+        "formats": ["u1", "u1", "i4", "u8", "u8", "u4", "u4", "u8", "u4"],
+        "offsets": [0, 1, 4, 8, 16, 24, 28, 32, 44],
         "itemsize": 64,
     }
 )
@@ -74,17 +83,16 @@ _ENTRY = np.dtype(
 _COMPLETION = np.dtype([("mark", "u8"), ("result", "i4"), ("flags", "u4")])
 """struct io_uring_cqe."""
 
-_busy: dict[int, Ring] = {}
-"""Rings that the kernel may be writing to the memory of. One whose call was interrupted stays here,
-with its memory, and is never used again."""
-
 
 class Ring:
-    """A ring of one thread, with memory for what is read.
+    """A ring, for one thread at a time, with memory for what is read.
 
     Entries stay as they are from call to call: each file of a call has places of its own for its
     path and its bytes.
     """
+
+    _is_busy = True
+    """Whether the kernel may be writing to its memory."""
 
     def __init__(self) -> None:
         """Set it up.
@@ -92,9 +100,18 @@ class Ring:
         Raises:
             OSError: the system does not have it, or refuses.
         """
+        self.process = os.getpid()
+        self.is_good = True
+        """Whether it may be used again."""
         self._descriptor, self._maps = -1, list[tuple[int, int]]()
+        self._libc = libc()
+        self._paths = np.zeros(FILES * PATH_NBYTES, np.uint8)
+        self._places = np.empty(PLACES_NBYTES + 1, np.uint8)
+        for memory in (self._paths, self._places):
+            self._libc.keep(memory)
+        self._is_busy = False
         parameters = np.zeros(30, np.uint32)  # struct io_uring_params
-        self._descriptor = _call(_SETUP, _STEPS * FILES, parameters.ctypes.data)
+        self._descriptor = self._libc.call(_SETUP, _STEPS * FILES, parameters.ctypes.data)
         entries, completions = map(int, parameters[:2])
         to_kernel, from_kernel = parameters[10:20].tolist(), parameters[20:30].tolist()
         nbytes = max(
@@ -108,12 +125,10 @@ class Ring:
         self._done = np.frombuffer(ring, _COMPLETION, completions, from_kernel[5])
         memory = self._map(_ENTRY.itemsize * entries, _OFFSET_OF_ENTRIES)
         self._entries = np.frombuffer(memory, _ENTRY, _STEPS * FILES)
-        self._paths = np.zeros(FILES * PATH_NBYTES, np.uint8)
-        self._places = np.empty(PLACES_NBYTES, np.uint8)
         self._numbers = np.arange(_STEPS * FILES, dtype=np.uint32)
         self._most = self._flags = -1
         table = np.full(FILES, -1, np.int32)
-        _call(_REGISTER, self._descriptor, _REGISTER_FILES, table.ctypes.data, FILES)
+        self._libc.call(_REGISTER, self._descriptor, _REGISTER_FILES, table.ctypes.data, FILES)
         self._write_entries()
 
     def _map(self, nbytes: int, offset: int) -> np.ndarray:
@@ -121,30 +136,34 @@ class Ring:
 
         `mmap.mmap` keeps the file open a second time, each of them.
         """
-        how = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
-        access = mmap.PROT_READ | mmap.PROT_WRITE
-        address = _libc().mmap(None, nbytes, access, how, self._descriptor, offset)
-        if address in (None, ctypes.c_void_p(-1).value):
-            raise OSError(ctypes.get_errno(), "the ring cannot be mapped")
-        self._maps.append((address, nbytes))
-        return np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(address))
+        memory = self._libc.map(self._descriptor, nbytes, offset)
+        self._maps.append((memory.ctypes.data, nbytes))
+        return memory
 
     def __del__(self) -> None:
-        """Leave it to the kernel."""
+        """Leave it to the kernel; all of it, where that may be at work yet."""
+        if self._is_busy:
+            return
         for address, nbytes in self._maps:
-            _libc().munmap(address, nbytes)
+            self._libc.unmap(address, nbytes)
         if self._descriptor >= 0:
-            os.close(self._descriptor)
+            self._libc.close(self._descriptor)
+        for memory in (self._paths, self._places):
+            self._libc.release(memory)
 
     def _write_entries(self) -> None:
         """All of each file but its size, and how it is opened."""
         entries, numbers = self._entries, np.arange(FILES, dtype=np.uint64)
         entries[:] = np.zeros(1, _ENTRY)
-        opens, reads, closes = (entries[step::_STEPS] for step in range(_STEPS))
+        opens, advices, reads, ends, closes = (entries[step::_STEPS] for step in range(_STEPS))
         opens["op"], opens["flags"], opens["fd"], opens["file"] = _OPEN, _LINK, _HERE, numbers + 1
         opens["address"] = self._paths.ctypes.data + numbers * np.uint64(PATH_NBYTES)
-        # A read that gives less than the place holds would break an ordinary link.
-        reads["op"], reads["flags"], reads["fd"] = _READ, _FIXED | _HARD_LINK, numbers
+        advices["op"], advices["flags"], advices["fd"] = _ADVISE, _FIXED | _LINK, numbers
+        # A read that gives less than it was asked for would break an ordinary link.
+        for each in (reads, ends):
+            each["op"], each["flags"], each["fd"] = _READ, _FIXED | _HARD_LINK, numbers
+            each["offset"] = _ON
+        ends["address"], ends["nbytes"] = self._places.ctypes.data + PLACES_NBYTES, 1
         closes["op"], closes["file"] = _CLOSE, numbers + 1
         entries["mark"] = self._numbers
 
@@ -166,17 +185,20 @@ class Ring:
             self._entries["open_flags"][0::_STEPS] = flags & ~getattr(os, "O_CLOEXEC", 0)
             self._flags = flags
         if most != self._most:
-            reads = self._entries[1::_STEPS]
+            reads = self._entries[2::_STEPS]
             reads["nbytes"] = most
             reads["address"] = self._places.ctypes.data + np.arange(FILES, dtype=np.uint64) * most
             self._most = most
         names = b"".join([path.ljust(PATH_NBYTES, b"\0") for path in paths])
         self._paths.data[: len(names)] = names
-        results = self._run(_STEPS * len(paths)).tolist()
+        results = self._run(_STEPS * len(paths)).reshape(-1, _STEPS)
+        opened, closed = results[:, 0], results[:, -1]
+        # What stays open could be taken for another file.
+        self.is_good = not bool(((opened >= 0) & (closed < 0)).any())
         found: list[memoryview] = []
         places, begin = self._places.data, 0
-        for opened, nbytes in zip(results[0::_STEPS], results[1::_STEPS], strict=True):
-            if opened or not 0 < nbytes < most:
+        for failed, advised, nbytes, more, _ in results.tolist():
+            if failed or advised or more or not 0 < nbytes < most:
                 break
             found.append(places[begin : begin + nbytes])
             begin += most
@@ -195,14 +217,17 @@ class Ring:
         if room < count:
             order[: count - room] = numbers[room:]
         left = count
-        _busy[id(self)] = self  # from here on until all is done
+        self._is_busy = True  # until all is done, whatever ends this
         self._tail[0] = (tail + count) & _MASK
         head = int(self._done_head[0])
         while left or (int(self._done_tail[0]) - head) & _MASK < count:
             try:
-                left -= _call(_ENTER, self._descriptor, left, count, _WAIT, 0, 0)
+                taken = self._libc.call(_ENTER, self._descriptor, left, count, _WAIT)
             except InterruptedError:  # handlers of signals have run
                 continue
+            if left and not taken:
+                raise OSError(errno.EAGAIN, "io_uring takes nothing")
+            left -= taken
         begin = head % len(self._done)
         done = self._done[begin : begin + count]
         if len(done) < count:
@@ -210,7 +235,7 @@ class Ring:
         results = np.empty(count, np.int32)
         results[done["mark"]] = done["result"]
         self._done_head[0] = (head + count) & _MASK
-        del _busy[id(self)]
+        self._is_busy = False
         return results
 
 
@@ -227,10 +252,13 @@ class Rings:
         """One that is the caller's; None where there is none."""
         if not self.work():
             return None
-        try:
-            return self._free.pop()
-        except IndexError:
-            pass
+        while self._free:
+            try:
+                ring = self._free.pop()
+            except IndexError:  # another thread was faster
+                break
+            if ring.process == os.getpid():
+                return ring
         try:
             return Ring()
         except OSError:  # too many files are open, say
@@ -238,7 +266,8 @@ class Rings:
 
     def give_back(self, ring: Ring) -> None:
         """Leave one to others."""
-        self._free.append(ring)
+        if ring.is_good:
+            self._free.append(ring)
 
     def work(self) -> bool:
         """Whether io_uring reads files here as it should."""
@@ -253,18 +282,38 @@ class Rings:
     def forget(self) -> None:
         """In a forked child, whose rings are its parent's."""
         self._free.clear()
-        _busy.clear()
 
 
 rings = Rings()
 """Of this process."""
 
 
+class Manner:
+    """What a store's files are like. Threads may share it: it is a guess, and no more."""
+
+    def __init__(self) -> None:
+        """Nothing is known."""
+        self.nbytes = 0
+        """Of the largest, about; 0: not known."""
+        self.files = FILES
+        """Of a call."""
+        self.skipped = 0
+        """Rows that are left to others yet."""
+
+    def note(self, asked: int, found: int) -> None:
+        """A call was asked for some files, and found the first of them."""
+        if found == asked:
+            self.files = min(FILES, 2 * self.files)
+            return
+        self.files = max(LEAST_FILES, found)
+        self.skipped = SKIPPED_ROWS * (found < LEAST_FILES)
+
+
 def read_whole(  # noqa: PLR0913, PLR0917
     wanted: Sequence[Wanted],
     path_of: Callable[[str], str | None],
     flags: int,
-    usual: int,
+    manner: Manner,
     memory: Memory,
     stopped: Callable[[], bool],
 ) -> list[int]:
@@ -274,7 +323,7 @@ def read_whole(  # noqa: PLR0913, PLR0917
         wanted: the row.
         path_of: the path of a key, or None.
         flags: to open files with.
-        usual: bytes of the largest, about; 0: not known.
+        manner: what the store's files are like.
         memory: where to put them.
         stopped: whether to give up; asked after each call.
 
@@ -283,18 +332,24 @@ def read_whole(  # noqa: PLR0913, PLR0917
         missing, damaged, empty or larger than is usual; none where io_uring is not to be had.
     """
     ends: list[int] = []
+    usual = manner.nbytes
     if len(wanted) < LEAST_FILES or not 0 < usual <= USUAL_NBYTES:
+        return ends
+    if manner.skipped > 0:
+        manner.skipped -= 1
         return ends
     ring = rings.take()
     if ring is None:
         return ends
     most = -(-(usual + usual // 4 + 1) // LEAST_NBYTES) * LEAST_NBYTES
-    step = min(FILES, PLACES_NBYTES // most)
-    names = _names(wanted, path_of)
-    while len(ends) < len(names):
-        some = names[len(ends) : len(ends) + step]
+    while len(ends) < len(wanted):
+        step = min(manner.files, PLACES_NBYTES // most)
+        some = wanted[len(ends) : len(ends) + step]
+        names = _names(some, path_of)
+        if not names:
+            break
         try:
-            found = ring.read(some, flags, most)
+            found = ring.read(names, flags, most)
         except OSError:
             rings.give_up()
             return ends
@@ -303,7 +358,8 @@ def read_whole(  # noqa: PLR0913, PLR0917
         for data, start, end in zip(found, sums, sums[1:], strict=False):
             room[start:end] = data
         ends += [begin + end for end in sums[1:]]
-        if len(found) < len(some) or stopped():
+        manner.note(len(names), len(found))
+        if len(found) < len(some) or not ring.is_good or stopped():
             break
     rings.give_back(ring)
     return ends
@@ -323,7 +379,9 @@ def _names(wanted: Sequence[Wanted], path_of: Callable[[str], str | None]) -> li
 
 
 def _is_wanted() -> bool:
-    return sys.platform.startswith("linux") and os.environ.get(ENVIRONMENT) != "0"
+    """Whether this is a system for it; Android ends processes that ask for it."""
+    is_linux = sys.platform.startswith("linux") and not hasattr(sys, "getandroidapilevel")
+    return is_linux and sys.maxsize > _MASK and os.environ.get(ENVIRONMENT) != "0"
 
 
 def _reads_well() -> bool:
@@ -332,34 +390,11 @@ def _reads_well() -> bool:
     try:
         with open(path, "rb") as file:  # noqa: PTH123  bytes
             expected = file.read()
-        found = Ring().read([path, path, path + b"?", path], os.O_RDONLY, len(expected) + 1)
-    except (OSError, ValueError):
+        ring = Ring()
+        found = ring.read([path, path, path + b"?", path], os.O_RDONLY, len(expected) + 1)
+    except (OSError, ValueError, ImportError, AttributeError):  # some Pythons have no ctypes
         return False
-    return [*map(bytes, found)] == [expected] * 2
-
-
-def _call(number: int, *arguments: int) -> int:
-    """A system call.
-
-    Raises:
-        OSError: it failed.
-    """
-    result: int = _libc().syscall(number, *map(ctypes.c_long, arguments))
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code or errno.EINVAL, os.strerror(code))
-    return result
-
-
-@lru_cache(maxsize=1)
-def _libc() -> ctypes.CDLL:
-    library = ctypes.CDLL(None, use_errno=True)
-    library.syscall.restype = ctypes.c_long
-    library.mmap.restype = ctypes.c_void_p
-    numbers = (ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
-    library.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *numbers)
-    library.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
-    return library
+    return ring.is_good and [*map(bytes, found)] == [expected] * 2
 
 
 if hasattr(os, "register_at_fork"):

@@ -38,7 +38,6 @@ def own_rings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = open_files()
     yield
     assert open_files() == before
-    assert not uring._busy  # noqa: SLF001
 
 
 @pytest.fixture
@@ -53,7 +52,7 @@ def store(tmp_path: Path) -> LocalStore:
 def opened(root: Path, usual: int = USUAL, **options: Any) -> LocalStore:
     store = LocalStore(root, **options)
     store.read("c/8")
-    store._usual_nbytes = usual  # noqa: SLF001
+    store._manner.nbytes = usual  # noqa: SLF001
     return store
 
 
