@@ -53,8 +53,8 @@ USUAL_NBYTES = 1 << 14
 waiting for a lock."""
 PATH_NBYTES = 1 << 8
 """Longer paths are left to others."""
-LEAST_FILES = 4
-"""Files that are worth a call."""
+LEAST_FILES = 16
+"""Files that are worth a call: one thread reads eight as quickly without."""
 SKIPPED_ROWS = 16
 """Rows that are left to others, where files of one before were missing."""
 

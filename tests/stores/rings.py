@@ -35,6 +35,7 @@ def whole(*numbers: int) -> list[Any]:
 def own_rings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Each test has rings of its own, and nothing stays open or busy."""
     monkeypatch.setattr(uring, "rings", Rings())
+    monkeypatch.setattr(uring, "LEAST_FILES", 4)
     before = open_files()
     yield
     assert open_files() == before
