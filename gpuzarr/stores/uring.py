@@ -29,6 +29,7 @@ import errno
 import os
 import sys
 from collections import deque
+from contextlib import suppress
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -252,13 +253,10 @@ class Rings:
         """One that is the caller's; None where there is none."""
         if not self.work():
             return None
-        while self._free:
-            try:
-                ring = self._free.pop()
-            except IndexError:  # another thread was faster
-                break
-            if ring.process == os.getpid():
-                return ring
+        with suppress(IndexError):  # none is left
+            while (ring := self._free.pop()).process != os.getpid():
+                pass
+            return ring
         try:
             return Ring()
         except OSError:  # too many files are open, say
