@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gpuzarr
+from gpuzarr.engines.cpu.engine import decoder_for
 from tests.arrays import CountingStore, encoded, plain_store, v3_metadata
 from tests.stored import RegularGrid, Sharding, compress, every, store_v3
 from tests.strategies import basic_keys
@@ -171,6 +172,8 @@ def test_what_is_decoded_in_parts_is_told(name: str) -> None:
     array = gpuzarr.open_array(plain_store(wide, (1024, 1024), codecs=codecs[name]), device="cpu")
     report, whole = array.explain((0, slice(None))), array.explain()
     assert report.in_parts == (name not in ("gzip", "zstd, shuffle"))
+    program = array._prepare(array._snapshot).codecs.program  # noqa: SLF001
+    assert report.in_parts == (name == "none" or decoder_for(program, array.shape).takes_spans)
     (note,) = [note for note in report.notes if "(1024, 1024)" in note]
     assert ("decoded whole" in note) == (not report.in_parts)
     assert str(report).count("at most 4,") == 2 * report.in_parts

@@ -59,7 +59,8 @@ def _cut(key: str, offset: int, validator: Hashable, chunks: Sequence[FewChunk])
 class FewReads:
     """Requests that are read one by one; a store that knows what comes may begin with it.
 
-    Threads share one, and read each request once.
+    Threads share one, and read each request once. Two that come at the same time may start them
+    twice, which does no harm: only stores that read when asked are read so.
     """
 
     def __init__(
