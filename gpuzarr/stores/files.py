@@ -10,6 +10,8 @@ import errno
 import os
 import threading
 
+from gpuzarr.stores import aliasing
+
 _CALL_LIMIT = 1 << 30
 """Bytes asked for at once: macOS refuses more than 2^31 - 1."""
 
@@ -42,6 +44,8 @@ def read_at(descriptor: int, memory: memoryview, offset: int) -> int:
         OSError: the read failed.
     """
     wanted = len(memory)
+    if wanted >= aliasing.LEAST_NBYTES and aliasing.is_slow(memory, offset):
+        return aliasing.read_elsewhere(_read_once, descriptor, memory, offset)
     done = _read_once(descriptor, memory if wanted <= _CALL_LIMIT else memory[:_CALL_LIMIT], offset)
     while 0 < done < wanted:  # a read may give less at any time: signals, network file systems
         more = _read_once(descriptor, memory[done : done + _CALL_LIMIT], offset + done)

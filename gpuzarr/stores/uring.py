@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gpuzarr.stores.aliasing import new_memory
 from gpuzarr.stores.libc import libc
 from gpuzarr.stores.store import WHOLE
 
@@ -107,7 +108,7 @@ class Ring:
         self._descriptor, self._maps = -1, list[tuple[int, int]]()
         self._libc = libc()
         self._paths = np.zeros(FILES * PATH_NBYTES, np.uint8)
-        self._places = np.empty(PLACES_NBYTES + 1, np.uint8)
+        self._places = new_memory(PLACES_NBYTES + 1)
         for memory in (self._paths, self._places):
             self._libc.keep(memory)
         self._is_busy = False

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import pairwise
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
 from numpy.typing import NDArray  # noqa: TC002  `_kept` is made at once
 
 from gpuzarr.engines.failures import check_blob, note_key, shard_is_gone, storage_failed
 from gpuzarr.engines.pool import cpu_count
 from gpuzarr.errors import GpuzarrError, MemoryLimitError
 from gpuzarr.plan.ranges import WHOLE, changes, next_begin
+from gpuzarr.stores.aliasing import new_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,7 @@ FIRST_NBYTES = 1 << 16
 MOST_HELD_NBYTES = 1 << 22
 """Encoded bytes of small chunks that are held at a time, whatever size their objects have."""
 
-_kept: deque[NDArray[np.uint8]] = deque(maxlen=2 * cpu_count())
+_kept: deque[NDArray[Any]] = deque(maxlen=2 * cpu_count())
 """Memory that nobody uses. Taking and giving back are atomic, so there is no lock."""
 
 
@@ -73,7 +73,7 @@ class EncodedMemory:
         try:
             self._memory = _kept.pop()
         except IndexError:
-            self._memory = np.empty(FIRST_NBYTES, np.uint8)
+            self._memory = new_memory(FIRST_NBYTES)
         self.used = 0
         """Bytes that were allocated."""
 
@@ -94,7 +94,7 @@ class EncodedMemory:
         used = self.used
         self.used = end = used + nbytes
         if len(self._memory) < end:
-            more = np.empty(end + end // 4 if used else end, np.uint8)
+            more = new_memory(end + end // 4 if used else end)
             more[:used] = self._memory[:used]
             self._memory = more
         return self._memory.data[used:end]

@@ -6,10 +6,12 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
+from gpuzarr.stores.aliasing import new_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    import numpy as np
 
     Run = Callable[[memoryview, memoryview | None], memoryview | np.ndarray]
     RunBytes = Callable[[memoryview, memoryview | None], memoryview]
@@ -101,4 +103,4 @@ def is_part(nbytes: int, of: int) -> bool:
 
 def new_bytes(nbytes: int) -> memoryview:
     """Uninitialised memory."""
-    return np.empty(nbytes, np.uint8).data
+    return new_memory(nbytes).data

@@ -9,7 +9,7 @@ needs memory; until then it still counts as used where programs count pages. No 
 sixteenth of the machine's memory is kept, and 1 GiB at most; and before memory of another size is
 taken from the system, as much of what is kept is given back.
 
-Linux only. Elsewhere, and for small results, which the C library keeps by itself, it is `np.empty`.
+Linux only. Elsewhere, and for small results, which the C library keeps by itself, it is NumPy's.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from gpuzarr.stores.aliasing import new_memory
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,8 +64,10 @@ class ResultMemory:
         Raises:
             MemoryError: the system has not so much.
         """
-        if not _AVAILABLE or not LEAST_NBYTES <= nbytes <= self.limit_nbytes:
+        if nbytes < LEAST_NBYTES:
             return np.empty(nbytes, np.uint8)
+        if not _AVAILABLE or nbytes > self.limit_nbytes:
+            return new_memory(nbytes)
         with self._lock:
             memory = self._find(nbytes)
         if memory is None:
