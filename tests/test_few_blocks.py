@@ -55,9 +55,9 @@ def nread(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     read_at = files.read_at
 
-    def count(descriptor: int, memory: memoryview, offset: int) -> int:
+    def count(descriptor: int, memory: memoryview, offset: int, waits: files.Waits) -> int:
         sizes.append(len(memory))
-        return read_at(descriptor, memory, offset)
+        return read_at(descriptor, memory, offset, waits)
 
     monkeypatch.setattr(local, "read_at", count)
     return sizes

@@ -141,9 +141,9 @@ def test_of_a_plain_chunk_only_what_is_needed_is_read(
     read: list[tuple[int, int]] = []
     real = files.read_at
 
-    def count(descriptor: int, memory: memoryview, offset: int) -> int:
+    def count(descriptor: int, memory: memoryview, offset: int, waits: files.Waits) -> int:
         read.append((offset, len(memory)))
-        return real(descriptor, memory, offset)
+        return real(descriptor, memory, offset, waits)
 
     monkeypatch.setattr(local, "read_at", count)
     assert_result(array[2, 3], values[2, 3, ...])

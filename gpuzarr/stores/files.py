@@ -15,6 +15,10 @@ from gpuzarr.stores import aliasing
 _CALL_LIMIT = 1 << 30
 """Bytes asked for at once: macOS refuses more than 2^31 - 1."""
 
+_NOWAIT = getattr(os, "RWF_NOWAIT", 0)
+_UNKNOWN = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
+"""What systems and file systems say that know no such reads."""
+
 _position_lock = threading.Lock()
 """Held between seeking and reading where a descriptor's position must be used. Systems that need
 it have no fork, so no child process can inherit it locked."""
@@ -34,8 +38,46 @@ _ADVICE = {
 }
 
 
-def read_at(descriptor: int, memory: memoryview, offset: int) -> int:
+class Waits:
+    """Whether reads of some files have to wait for a disk, or another machine.
+
+    Threads may share one: whoever counts at the same time as another may be lost.
+    """
+
+    __slots__ = ("are_told", "count")
+
+    def __init__(self) -> None:
+        """None yet."""
+        self.count = 0
+        """Reads of which not everything was in the page cache."""
+        self.are_told = bool(_NOWAIT)
+        """Whether the system tells."""
+
+    def read(self, descriptor: int, memory: memoryview, offset: int) -> int:
+        """Read what is there without waiting; as `read_at`, which reads the rest."""
+        if not self.are_told or _read_once is not read_vectored:
+            return 0
+        try:
+            done = os.preadv(descriptor, (memory,), offset, _NOWAIT)
+        except BlockingIOError:
+            done = 0
+        except OSError as error:
+            if error.errno not in _UNKNOWN:
+                raise
+            self.are_told = False  # as on network file systems
+            return 0
+        self.count += done < len(memory)
+        return done
+
+
+def read_at(descriptor: int, memory: memoryview, offset: int, waits: Waits | None = None) -> int:
     """Fill `memory` from a file, from byte `offset` on.
+
+    Args:
+        descriptor: of the file.
+        memory: for what is read.
+        offset: of its first byte in the file.
+        waits: counts whether it is waited for.
 
     Returns:
         How many bytes were there: fewer than asked for only at the end of the file.
@@ -46,9 +88,10 @@ def read_at(descriptor: int, memory: memoryview, offset: int) -> int:
     wanted = len(memory)
     if wanted >= aliasing.LEAST_NBYTES and aliasing.is_slow(memory, offset):
         return aliasing.read_elsewhere(_read_once, descriptor, memory, offset)
-    done = _read_once(descriptor, memory if wanted <= _CALL_LIMIT else memory[:_CALL_LIMIT], offset)
-    while 0 < done < wanted:  # a read may give less at any time: signals, network file systems
-        more = _read_once(descriptor, memory[done : done + _CALL_LIMIT], offset + done)
+    done = 0 if waits is None else waits.read(descriptor, memory, offset)
+    while done < wanted:  # a read may give less at any time: signals, network file systems
+        rest = memory[done : done + _CALL_LIMIT] if done or wanted > _CALL_LIMIT else memory
+        more = _read_once(descriptor, rest, offset + done)
         if not more:
             break
         done += more

@@ -130,7 +130,7 @@ class LocalStore(Store):
             )
             memory = place(allocate, stop - start, key)
             try:
-                done = read_at(descriptor, memory, start)
+                done = read_at(descriptor, memory, start, self._pace.waits)
             except OSError as error:
                 raise self._failed("read", path, key, error) from error
         finally:
@@ -151,7 +151,7 @@ class LocalStore(Store):
         ends: list[int] = []
         opened, descriptor, size, validator = None, -1, 0, (0, 0)
         seconds, used, before, largest = 0.0, memory.used, 0, 0
-        ahead = None
+        ahead, waits, waited = None, self._pace.waits, self._pace.waits.count
         try:
             if isinstance(wanted, list):
                 manner = self._manner
@@ -181,7 +181,7 @@ class LocalStore(Store):
                 largest = max(largest, count)
                 if not 0 <= offset <= offset + count <= size or expected not in (None, validator):
                     break
-                if read_at(descriptor, memory.allocate(count), offset) != count:
+                if read_at(descriptor, memory.allocate(count), offset, waits) != count:
                     break
                 seconds += perf_counter() - begun
                 ends.append(memory.used)
@@ -197,7 +197,7 @@ class LocalStore(Store):
         memory.clear(ends[-1] if ends else 0)
         self._manner.nbytes = largest or self._manner.nbytes
         if ahead is None:
-            self._pace.note(len(ends) - before, memory.used - used, seconds)
+            self._pace.note(len(ends) - before, memory.used - used, seconds, waits.count - waited)
         return ends
 
     @property

@@ -1,7 +1,7 @@
 """What is not in the page cache: the system is told beforehand what will be read.
 
 A thread that reads one file after another from a disk waits for each, where a disk could read many
-at once. So where a read was slow, the system begins to read what comes next (`posix_fadvise`,
+at once. So where reads were waited for, the system begins to read what comes next (`posix_fadvise`,
 POSIX_FADV_WILLNEED). That costs a call a range, which ranges in the page cache are not worth:
 every so-many-th is read plainly, and shows whether it still is.
 
@@ -17,6 +17,7 @@ from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from gpuzarr.stores.files import Waits
 from gpuzarr.stores.store import WHOLE, ReadWhenAsked
 
 if TYPE_CHECKING:
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
 
     from gpuzarr.stores.store import Blob, Buffer, Store, Wanted
 
+WAITED = 4
+"""A row was waited for if one of so many of its ranges was not in the page cache."""
 SLOW_ROW_S = 70e-6
-"""A row, or a range that is read alone, was waited for if it took longer than this, and..."""
+"""Where the system does not tell that, if it took longer than this, and..."""
 SLOW_RANGE_S = 30e-6
 """...so much for each range, which takes 8 to 15 where it is in the page cache, and..."""
 SLOW_BYTE_S = 0.6e-9
@@ -58,16 +61,28 @@ class Pace:
 
     def __init__(self) -> None:
         """As if all were in the page cache."""
+        self.waits = Waits()
+        """Counts for reads of the store."""
         self._slow = 0
         """Slow ones since one was fast."""
         self._left = 0
 
-    def note(self, count: int, nbytes: int, seconds: float) -> None:
-        """A row of so many ranges was read plainly; none, where something is missing."""
+    def note(self, count: int, nbytes: int, seconds: float, waits: int) -> None:
+        """A row of ranges was read plainly.
+
+        Args:
+            count: of the ranges; none, where something is missing.
+            nbytes: of all of them.
+            seconds: that it took.
+            waits: those that were waited for, if the system tells.
+        """
         if not count:
             return
-        usual = SLOW_ROW_S + count * SLOW_RANGE_S + nbytes * SLOW_BYTE_S
-        self._slow = self._slow + 1 if seconds > usual else 0
+        if self.waits.are_told:
+            is_slow = waits * WAITED >= count and waits > 0
+        else:
+            is_slow = seconds > SLOW_ROW_S + count * SLOW_RANGE_S + nbytes * SLOW_BYTE_S
+        self._slow = self._slow + 1 if is_slow else 0
         self._left = RANGES if self._slow >= SLOW and CAN_ADVISE else 0
 
     def takes_turn(self) -> bool:
@@ -189,11 +204,11 @@ class ReadsAhead(ReadWhenAsked):
         if told[row]:
             return super().result(row, allocate)
         told[row] = True
-        begun = perf_counter()
+        begun, before = perf_counter(), pace.waits.count
         blob = super().result(row, allocate)
         if blob is not None:
             self._usual_nbytes = nbytes = len(blob.data)
-            pace.note(1, nbytes, perf_counter() - begun)
+            pace.note(1, nbytes, perf_counter() - begun, pace.waits.count - before)
             if pace.takes_turn():
                 self._tell_around(row)
         return blob

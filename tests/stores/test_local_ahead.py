@@ -13,7 +13,7 @@ import gpuzarr
 from gpuzarr import few
 from gpuzarr.engines.cpu import few as cpu_few
 from gpuzarr.engines.cpu.fetcher import EncodedMemory
-from gpuzarr.stores import local_ahead, uring
+from gpuzarr.stores import files, local_ahead, uring
 from gpuzarr.stores.local import LocalStore
 from gpuzarr.stores.local_ahead import (
     AHEAD_NBYTES,
@@ -39,6 +39,12 @@ COUNT = 3 * FILES
 def _no_ring(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small files come by a ring where there is one."""
     monkeypatch.setattr(uring, "LEAST_FILES", 1 << 30)
+
+
+@pytest.fixture(autouse=True)
+def _by_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the system does not tell what is waited for (`test_waits.py`: where it does)."""
+    monkeypatch.setattr(files, "_NOWAIT", 0)
 
 
 @pytest.fixture
@@ -80,20 +86,20 @@ def test_rows_that_were_waited_for_are_followed_by_some_that_are_read_ahead() ->
         return pace.ahead(wanted(1, 2), str, os.O_RDONLY) is not None
 
     assert not ahead()
-    pace.note(10, 4000, 10 * 20e-6)
+    pace.note(10, 4000, 10 * 20e-6, 0)
     assert not ahead(), "they came from the page cache"
-    pace.note(10, 4000, 10 * 80e-6)
+    pace.note(10, 4000, 10 * 80e-6, 0)
     assert not ahead(), "one may have waited for something else"
-    pace.note(10, 4000, 10 * 80e-6)
+    pace.note(10, 4000, 10 * 80e-6, 0)
     assert [ahead() for _ in range(ROWS + 1)] == [True] * ROWS + [False]
-    pace.note(10, 200_000_000, 10 * 80e-6 + 0.1)
+    pace.note(10, 200_000_000, 10 * 80e-6 + 0.1, 0)
     assert not ahead(), "so many bytes take so long"
     for _ in range(SLOW):
-        pace.note(0, 0, 1.0)
+        pace.note(0, 0, 1.0, 0)
     assert not ahead(), "nothing was read"
     for _ in range(SLOW):
-        pace.note(10, 4000, 1.0)
-    pace.note(0, 0, 0.0)
+        pace.note(10, 4000, 1.0, 0)
+    pace.note(0, 0, 0.0, 0)
     assert pace.ahead(iter(wanted(1, 2)), str, os.O_RDONLY) is None, "what comes may depend on it"
     assert pace.ahead(wanted(1), str, os.O_RDONLY) is None, "nothing comes behind it"
     assert [pace.takes_turn() for _ in range(RANGES + 2)] == [True] * RANGES + [False] * 2

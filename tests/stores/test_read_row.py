@@ -194,8 +194,8 @@ def test_a_file_that_becomes_shorter_meanwhile(root: Path, monkeypatch: pytest.M
     store = opened(root)
     real = files.read_at
 
-    def short(descriptor: int, memory: memoryview, offset: int) -> int:
-        return real(descriptor, memory[: min(len(memory), 7)], offset)
+    def short(descriptor: int, memory: memoryview, offset: int, waits: files.Waits) -> int:
+        return real(descriptor, memory[: min(len(memory), 7)], offset, waits)
 
     monkeypatch.setattr(local, "read_at", short)
     assert rows(store, whole("a/c/0", "a/c/2", "a/c/0")) == [b"first"]
