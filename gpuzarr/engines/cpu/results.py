@@ -5,9 +5,10 @@ uncompressed chunks a quarter of a read's time. Whoever reads batch after batch 
 the next, so that the memory of one can become that of another.
 
 What is kept is marked free to the system (MADV_FREE), which takes it, without asking, when anyone
-needs memory; until then it still counts as used where programs count pages. No more than a
-sixteenth of the machine's memory is kept, and 1 GiB at most; and before memory of another size is
-taken from the system, as much of what is kept is given back.
+needs memory; until then it still counts as used where programs count pages. A little is kept as it
+is, since marking takes 50 us a MiB. No more than a sixteenth of the machine's memory is kept, and
+1 GiB at most; and before memory of another size is taken from the system, as much of what is kept
+is given back.
 
 Linux only. Elsewhere, and for small results, which the C library keeps by itself, it is NumPy's.
 """
@@ -37,6 +38,11 @@ MOST_KEPT_NBYTES = 1 << 30
 
 KEPT_FRACTION = 16
 
+UNMARKED_NBYTES = 1 << 25
+"""What is kept and not marked free, at most..."""
+MOST_UNMARKED_NBYTES = 1 << 23
+"""...of results up to this size."""
+
 _HUGE_NBYTES = 1 << 21
 """Results from this size on lie in huge pages, where the system has any: they take fewer faults."""
 
@@ -53,7 +59,9 @@ class ResultMemory:
         self.limit_nbytes = limit_nbytes
         self.kept_nbytes = 0
         """Bytes of what is kept."""
-        self._kept: deque[mmap.mmap] = deque()
+        self.unmarked_nbytes = 0
+        """Bytes of that which the system cannot take."""
+        self._kept: deque[tuple[mmap.mmap, bool]] = deque()  # and whether it is marked free
         # Results are dropped anywhere, also by a garbage collection in the middle of `take`. So
         # `_give_back` never waits for the lock, and `take` waits only for other threads.
         self._lock = threading.Lock()
@@ -84,30 +92,41 @@ class ResultMemory:
     def _find(self, nbytes: int) -> mmap.mmap | None:
         """Kept memory of about this size; where there is none, as much is given up."""
         for _ in range(len(self._kept)):
-            memory = self._kept.popleft()
+            memory = self._kept[0][0]
             if nbytes <= len(memory) <= nbytes + nbytes // 8 + _HUGE_NBYTES:
-                self.kept_nbytes -= len(memory)
-                return memory
-            self._kept.append(memory)
+                return self._pop()
+            self._kept.rotate(-1)
         self._give_up(nbytes)
         return None
 
     def _give_up(self, nbytes: int) -> None:
         """Give the oldest to the system, until it was so much or nothing is left."""
         while nbytes > 0 and self._kept:
-            memory = self._kept.popleft()
-            self.kept_nbytes -= len(memory)
-            nbytes -= len(memory)
+            nbytes -= len(self._pop())
+
+    def _pop(self) -> mmap.mmap:
+        """The oldest, which is kept no more."""
+        memory, is_marked = self._kept.popleft()
+        self.kept_nbytes -= len(memory)
+        if not is_marked:
+            self.unmarked_nbytes -= len(memory)
+        return memory
 
     def _give_back(self, memory: mmap.mmap) -> None:
         """Keep the memory of a result that was dropped, if there is room for it."""
         if not self._lock.acquire(blocking=False):
             return  # not kept then; the system has it back
         try:
-            if self.kept_nbytes + len(memory) <= self.limit_nbytes:
-                memory.madvise(mmap.MADV_FREE)
-                self._kept.append(memory)
-                self.kept_nbytes += len(memory)
+            nbytes = len(memory)
+            if self.kept_nbytes + nbytes <= self.limit_nbytes:
+                most = min(UNMARKED_NBYTES, self.limit_nbytes) - self.unmarked_nbytes
+                is_marked = nbytes > min(MOST_UNMARKED_NBYTES, most)
+                if is_marked:
+                    memory.madvise(mmap.MADV_FREE)
+                else:
+                    self.unmarked_nbytes += nbytes
+                self._kept.append((memory, is_marked))
+                self.kept_nbytes += nbytes
         except OSError:
             pass  # a system that cannot take it back when it must: not kept
         finally:

@@ -15,7 +15,7 @@ import pytest
 import gpuzarr
 from gpuzarr.engines.cpu import results
 from gpuzarr.engines.cpu.engine import CpuEngine
-from gpuzarr.engines.cpu.results import LEAST_NBYTES, ResultMemory
+from gpuzarr.engines.cpu.results import LEAST_NBYTES, UNMARKED_NBYTES, ResultMemory
 from tests.arrays import plain_store
 
 if TYPE_CHECKING:
@@ -73,6 +73,24 @@ def test_no_more_is_kept_than_allowed() -> None:
     assert isinstance(beyond.base, np.ndarray)  # of NumPy's memory
     del beyond
     assert memory.kept_nbytes == 0
+
+
+def test_what_the_system_cannot_take_is_little() -> None:
+    memory = ResultMemory(256 * MIB)
+    held = [memory.take(8 * MIB) for _ in range(6)] + [memory.take(12 * MIB)]
+    held.clear()
+    assert memory.kept_nbytes == 60 * MIB
+    assert memory.unmarked_nbytes == UNMARKED_NBYTES == 32 * MIB
+    assert sorted(len(each) for each, marked in memory._kept if marked) == [8 * MIB] * 2 + [
+        12 * MIB
+    ]
+    held = [memory.take(8 * MIB) for _ in range(6)]
+    assert memory.unmarked_nbytes == 0
+    assert memory.kept_nbytes == 12 * MIB
+    held.clear()
+    assert memory.unmarked_nbytes == 32 * MIB
+    memory.release()
+    assert memory.unmarked_nbytes == 0
 
 
 def test_other_sizes_give_up_as_much_as_they_take() -> None:
@@ -145,9 +163,10 @@ def test_many_threads() -> None:
     assert not wrong
     assert 0 <= memory.kept_nbytes <= 24 * MIB
     kept = memory.kept_nbytes
-    assert kept == sum(map(len, memory._kept))
+    assert kept == sum(len(each) for each, _ in memory._kept)
+    assert memory.unmarked_nbytes == kept
     memory.release()
-    assert memory.kept_nbytes == 0
+    assert memory.kept_nbytes == memory.unmarked_nbytes == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
