@@ -16,7 +16,7 @@ from struct import pack, unpack_from
 from typing import TYPE_CHECKING, NamedTuple
 
 from gpuzarr.engines.cpu.blosc import HEADER, MEMCPYED, check_frame, decompress
-from gpuzarr.engines.cpu.prepared import is_part
+from gpuzarr.engines.cpu.prepared import Scratch, is_part
 from gpuzarr.engines.step_error import DamageError
 
 if TYPE_CHECKING:
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 HEAD_NBYTES = 1 << 12
 """Bytes at the beginning of a frame that tell where its blocks are, if there are no more than a
 thousand."""
+
+
+_room = Scratch()
+"""Of each thread, for frames that are put together."""
 
 
 class BlockRun(NamedTuple):
@@ -85,31 +89,39 @@ def find_runs(
     return runs
 
 
-def decode_run(head: memoryview, run: BlockRun, data: memoryview, place: memoryview) -> bool:
+def decode_run(header: bytes, run: BlockRun, data: memoryview, place: memoryview) -> bool:
     """Decode consecutive blocks to where they belong; says whether it was done.
 
     Args:
-        head: the frame's header at least.
+        header: the frame's.
         run: the blocks.
         data: the bytes of the frame in which they lie.
         place: for all of what the frame holds.
     """
-    count = len(run.starts)
+    room = _room.take_many(head_nbytes(run) + len(data))
+    room[head_nbytes(run) :] = data
+    return decode_behind(header, run, room, place)
+
+
+def decode_behind(header: bytes, run: BlockRun, room: memoryview, place: memoryview) -> bool:
+    """The same of blocks that lie behind `head_nbytes` bytes, which are written over."""
+    count, base = len(run.starts), head_nbytes(run)
     if not count:
-        place[run.begin : run.end] = data
+        place[run.begin : run.end] = room
         return True
-    base = HEADER.size + 4 * count
-    frame = bytearray(base + len(data))
-    frame[: HEADER.size] = head[: HEADER.size]
-    frame[4:8] = pack("<i", run.end - run.begin)
-    frame[12:16] = pack("<i", len(frame))
-    frame[HEADER.size : base] = pack(f"<{count}i", *(start + base for start in run.starts))
-    frame[base:] = data
+    starts = [start + base for start in run.starts]
+    nbytes, stored = pack("<i", run.end - run.begin), pack("<i", len(room))
+    room[:base] = header[:4] + nbytes + header[8:12] + stored + pack(f"<{count}i", *starts)
     try:
-        decompress(memoryview(frame), place[run.begin : run.end], count)
+        decompress(room, place[run.begin : run.end], count)
     except (RuntimeError, ValueError):
         return False
     return True
+
+
+def head_nbytes(run: BlockRun) -> int:
+    """Bytes before the blocks in a frame of their own; none where they are stored as they are."""
+    return HEADER.size + 4 * len(run.starts) if run.starts else 0
 
 
 def decode_spans(encoded: memoryview, place: memoryview, spans: Sequence[Span]) -> bool:
@@ -124,8 +136,9 @@ def decode_spans(encoded: memoryview, place: memoryview, spans: Sequence[Span]) 
         Whether it was done; else it is to be decoded as a whole.
     """
     runs = find_runs(encoded, len(place), spans, len(encoded))
+    header = bytes(encoded[: HEADER.size])
     return runs is not None and all(
-        decode_run(encoded, run, encoded[run.low : run.high], place) for run in runs
+        decode_run(header, run, encoded[run.low : run.high], place) for run in runs
     )
 
 

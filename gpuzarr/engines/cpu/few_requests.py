@@ -5,7 +5,14 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from gpuzarr.engines.cpu.blosc_parts import HEAD_NBYTES, decode_run, find_runs
+from gpuzarr.engines.cpu.blosc import HEADER
+from gpuzarr.engines.cpu.blosc_parts import (
+    HEAD_NBYTES,
+    decode_behind,
+    decode_run,
+    find_runs,
+    head_nbytes,
+)
 from gpuzarr.engines.engine import FewRequest
 from gpuzarr.engines.failures import note_key, shard_is_gone
 from gpuzarr.engines.step_error import StepError
@@ -162,13 +169,20 @@ def fetch_blocks(
     if not runs or len(ends) != 1 + len(runs):
         return None
     data = memory.all()
+    header = bytes(data[: HEADER.size])
     places = list(pairwise(ends))
 
     def fill(place: memoryview) -> bool:
-        return all(
-            decode_run(data, run, data[begin:end], place)
-            for run, (begin, end) in zip(runs, places, strict=True)
-        )
+        # What lies before a run, the frame's head or the run before it, is of no use any more.
+        for run, (begin, end) in zip(runs, places, strict=True):
+            head = head_nbytes(run)
+            if head <= begin:
+                done = decode_behind(header, run, data[begin - head : end], place)
+            else:
+                done = decode_run(header, run, data[begin:end], place)
+            if not done:
+                return False
+        return True
 
     return fill
 
