@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from gpuzarr.engines.step_error import DamageError
@@ -59,21 +61,23 @@ def are_alike(frames: Sequence[memoryview], nbytes: int) -> bool:
         return False
     descriptor = first[4]
     size = 6 - (descriptor >> 5 & 1) + (descriptor >> 5 & 1, 2, 4, 8)[descriptor >> 6]
-    header, block_end = first[:size], size + 3
-    rest = block_end + (CHECKSUM_NBYTES if descriptor & CHECKSUM_FLAG else 0)
-    from_bytes = int.from_bytes
-    for frame in frames:
-        block = from_bytes(frame[size:block_end], "little")
-        kind = block >> 1 & 3
-        stored = 1 if kind == RLE_BLOCK else block >> 3
-        if (
-            not block & 1
-            or kind == RESERVED_BLOCK
-            or stored + rest != len(frame)
-            or frame[:size] != header
-        ):
-            return False
-    return not descriptor & 3
+    header, head = bytes(first[:size]), struct.Struct(f"<{size}sHB")
+    rest = head.size + (CHECKSUM_NBYTES if descriptor & CHECKSUM_FLAG else 0)
+    unpack = head.unpack_from
+    with suppress(struct.error):  # a frame is shorter than its header
+        for frame in frames:
+            found, low, high = unpack(frame)  # a block's last bit, its kind and its size
+            kind = low >> 1 & 3
+            stored = 1 if kind == RLE_BLOCK else (high << 16 | low) >> 3
+            if (
+                not low & 1
+                or kind == RESERVED_BLOCK
+                or stored + rest != len(frame)
+                or found != header
+            ):
+                return False
+        return not descriptor & 3
+    return False
 
 
 def _walk_frame(encoded: memoryview, place: int) -> tuple[int, int | None]:
