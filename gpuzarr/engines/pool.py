@@ -112,10 +112,13 @@ class Task:
 
     def cancel(self) -> bool:
         """Whether nobody has begun it; nobody will, then."""
-        return self._claim.acquire(blocking=False)
+        if not self._claim.acquire(blocking=False):
+            return False
+        self._under_way.release()
+        return True
 
     def wait(self) -> None:
-        """Return when it is done. Of a task that was cancelled, it never is."""
+        """Return when nobody does it any more, or will."""
         with self._under_way:
             pass
 

@@ -12,7 +12,6 @@ read through a small piece of memory that lies elsewhere.
 
 from __future__ import annotations
 
-import mmap
 import sys
 import threading
 from functools import lru_cache
@@ -101,7 +100,9 @@ class _Elsewhere(threading.local):
     """A thread's memory to read through."""
 
     def __init__(self) -> None:
-        self.memory = memoryview(mmap.mmap(-1, PIECE_NBYTES + PAGE_NBYTES))
+        memory = np.empty(PIECE_NBYTES + 2 * PAGE_NBYTES, np.uint8)
+        begin = -_address(memory) % PAGE_NBYTES
+        self.memory = memory[begin:].data
 
 
 _elsewhere = _Elsewhere()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from functools import partial
 
 from gpuzarr.stores import aliasing
 
@@ -16,8 +17,8 @@ _CALL_LIMIT = 1 << 30
 """Bytes asked for at once: macOS refuses more than 2^31 - 1."""
 
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
-_UNKNOWN = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
-"""What systems and file systems say that know no such reads."""
+_UNKNOWN = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EPERM})
+"""What systems, sandboxes and file systems say that know no such reads."""
 
 _position_lock = threading.Lock()
 """Held between seeking and reading where a descriptor's position must be used. Systems that need
@@ -61,6 +62,9 @@ class Waits:
             done = os.preadv(descriptor, (memory,), offset, _NOWAIT)
         except BlockingIOError:
             done = 0
+        except NotImplementedError:  # of a Python that was built without such reads
+            self.are_told = False
+            return 0
         except OSError as error:
             if error.errno not in _UNKNOWN:
                 raise
@@ -87,7 +91,7 @@ def read_at(descriptor: int, memory: memoryview, offset: int, waits: Waits | Non
     """
     wanted = len(memory)
     if wanted >= aliasing.LEAST_NBYTES and aliasing.is_slow(memory, offset):
-        return aliasing.read_elsewhere(_read_once, descriptor, memory, offset)
+        return aliasing.read_elsewhere(partial(_read_noting, waits), descriptor, memory, offset)
     done = 0 if waits is None else waits.read(descriptor, memory, offset)
     while done < wanted:  # a read may give less at any time: signals, network file systems
         rest = memory[done : done + _CALL_LIMIT] if done or wanted > _CALL_LIMIT else memory
@@ -96,6 +100,12 @@ def read_at(descriptor: int, memory: memoryview, offset: int, waits: Waits | Non
             break
         done += more
     return done
+
+
+def _read_noting(waits: Waits | None, descriptor: int, memory: memoryview, offset: int) -> int:
+    """One read, which is counted if it was waited for."""
+    done = 0 if waits is None else waits.read(descriptor, memory, offset)
+    return done or _read_once(descriptor, memory, offset)
 
 
 def advise(error: OSError | ValueError) -> str:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+pytestmark = pytest.mark.skipif(not hasattr(os, "preadv"), reason="this system has no preadv")
+
 NBYTES = 3 * PIECE_NBYTES + 1234
 
 
@@ -120,6 +122,30 @@ def test_reads_that_give_less_go_on(
     assert bytes(place[16 : 16 + NBYTES]) == data.tobytes()
     assert len(sizes) == -(-NBYTES // 50_001)
     assert max(sizes) == PIECE_NBYTES
+
+
+@pytest.mark.usefixtures("slow")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_reads_through_memory_of_its_own(
+    descriptor: int, data: NDArray[np.uint8], place: memoryview
+) -> None:
+    memory = place[16 : 16 + PIECE_NBYTES]
+    files.read_at(descriptor, memory, 0)  # this thread has its piece
+    once, children = files.read_vectored, list[int]()
+
+    def read_and_fork(descriptor: int, piece: memoryview, offset: int) -> int:
+        count = once(descriptor, piece, offset)
+        child = os.fork()
+        if child == 0:
+            piece[:] = bytes(len(piece))
+            os._exit(0)
+        children.append(os.waitpid(child, 0)[1])
+        return count
+
+    assert aliasing.read_elsewhere(read_and_fork, descriptor, memory, 0) == PIECE_NBYTES
+    assert bytes(memory) == data[:PIECE_NBYTES].tobytes()
+    assert children == [0]
 
 
 @pytest.mark.usefixtures("slow")

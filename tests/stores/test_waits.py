@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gpuzarr.engines.cpu.fetcher import EncodedMemory
-from gpuzarr.stores import local_ahead, uring
+from gpuzarr.stores import aliasing, local_ahead, uring
 from gpuzarr.stores.files import Waits, read_at
 from gpuzarr.stores.local import LocalStore
 from gpuzarr.stores.local_ahead import RANGES, Pace
@@ -103,7 +103,7 @@ def test_what_is_in_the_page_cache_takes_one_call(
     assert len(calls) == 1 or waits.count or not waits.are_told
 
 
-@pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS])
+@pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EPERM])
 def test_file_systems_that_do_not_tell_are_asked_once(
     descriptor: int, answer: Callable[[Answer], list[int]], code: int
 ) -> None:
@@ -119,6 +119,40 @@ def test_file_systems_that_do_not_tell_are_asked_once(
     assert sizes == [100]
     assert not waits.are_told
     assert waits.count == 0
+
+
+def test_pythons_without_such_reads(descriptor: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.preadv
+
+    def preadv(descriptor: int, buffers: Any, offset: int, flags: int = 0) -> int:
+        if flags:
+            raise NotImplementedError("preadv2")
+        return real(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    waits = Waits()
+    assert read_at(descriptor, memoryview(bytearray(100)), 0, waits) == 100
+    assert not waits.are_told
+
+
+@pytest.mark.parametrize(("cached", "waited"), [(everything, False), (nothing, True)])
+def test_reads_to_slow_places_are_counted(
+    descriptor: int,
+    answer: Callable[[Answer], list[int]],
+    monkeypatch: pytest.MonkeyPatch,
+    cached: Answer,
+    *,
+    waited: bool,
+) -> None:
+    monkeypatch.setattr(aliasing, "LEAST_NBYTES", 1)
+    monkeypatch.setattr(aliasing, "is_slow", lambda *_: True)
+    sizes = answer(cached)
+    waits = Waits()
+    memory = memoryview(bytearray(5000))
+    assert read_at(descriptor, memory, 7, waits) == 5000
+    assert bytes(memory) == DATA[7:5007]
+    assert sizes == [5000]
+    assert (waits.count > 0) == waited
 
 
 def test_other_errors_are_errors(descriptor: int, answer: Callable[[Answer], list[int]]) -> None:
@@ -162,6 +196,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalStore:
         (tmp_path / "c" / f"{number}").write_bytes(DATA[: 100 + number])
     store = LocalStore(tmp_path)
     store.read("c/0")
+    store._pace.waits.are_told = True  # noqa: SLF001  whatever this file system said
     return store
 
 

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from struct import Struct
 from typing import TYPE_CHECKING
 
 import numcodecs.blosc
 
 from gpuzarr.engines.cpu.prepared import Limit, new_bytes
+from gpuzarr.engines.pool import Pool, Task, wait_for
 from gpuzarr.engines.step_error import DamageError, expect_nbytes
 
 if TYPE_CHECKING:
@@ -109,18 +110,29 @@ def _check_blocks(flags: int, itemsize: int, block: int, blocks: int, stored: in
 
 
 class _Helper:
-    """One thread, started when first needed, that decodes for the main thread."""
+    """One thread, started when first needed, that decodes for the main thread.
+
+    It is a pool of its own, which never waits for what the threads of the others do.
+    """
 
     def __init__(self) -> None:
-        self._pool: ThreadPoolExecutor | None = None
-        self._pid = 0
+        self._pool = Pool(1)
+        self._pid = os.getpid()
 
     def decompress(self, encoded: memoryview, place: memoryview) -> None:
         """Call numcodecs from the thread and wait. Only the main thread does, so no lock."""
-        if self._pool is None or self._pid != os.getpid():
-            self._pool = ThreadPoolExecutor(1, "gpuzarr-blosc")
-            self._pid = os.getpid()
-        self._pool.submit(numcodecs.blosc.decompress, encoded, place).result()
+        if self._pid != os.getpid():
+            self._pool, self._pid = Pool(1), os.getpid()
+        task = Task(partial(numcodecs.blosc.decompress, encoded, place))
+        try:
+            is_begun = self._pool.start(task)
+            if is_begun:
+                task.result()
+        except BaseException:
+            wait_for([task])  # it reads and writes memory that others would take
+            raise
+        if not is_begun:  # at the end of the interpreter, or where no thread can be started
+            numcodecs.blosc.decompress(encoded, place)
 
 
 _helper = _Helper()

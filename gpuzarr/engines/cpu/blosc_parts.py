@@ -98,6 +98,8 @@ def decode_run(header: bytes, run: BlockRun, data: memoryview, place: memoryview
         data: the bytes of the frame in which they lie.
         place: for all of what the frame holds.
     """
+    if not run.starts:
+        return decode_behind(header, run, data, place)
     room = _room.take_many(head_nbytes(run) + len(data))
     room[head_nbytes(run) :] = data
     return decode_behind(header, run, room, place)

@@ -9,7 +9,6 @@ from gpuzarr.engines.cpu.blosc import HEADER
 from gpuzarr.engines.cpu.blosc_parts import (
     HEAD_NBYTES,
     decode_behind,
-    decode_run,
     find_runs,
     head_nbytes,
 )
@@ -147,8 +146,8 @@ def fetch_blocks(
         memory: for the blocks; it is cleared before.
 
     Returns:
-        What decodes them into the place of the chunk, and says whether it could; None where they
-        cannot be had so.
+        What decodes them into the place of the chunk, once, and says whether it could; None where
+        they cannot be had so.
     """
     read_row = row_reader(store)
     if read_row is None:
@@ -173,16 +172,12 @@ def fetch_blocks(
     places = list(pairwise(ends))
 
     def fill(place: memoryview) -> bool:
-        # What lies before a run, the frame's head or the run before it, is of no use any more.
-        for run, (begin, end) in zip(runs, places, strict=True):
-            head = head_nbytes(run)
-            if head <= begin:
-                done = decode_behind(header, run, data[begin - head : end], place)
-            else:
-                done = decode_run(header, run, data[begin:end], place)
-            if not done:
-                return False
-        return True
+        # A run's own head is no longer than that of the frame, which lies before it, or before the
+        # runs before it, and is of no use any more.
+        return all(
+            decode_behind(header, run, data[begin - head_nbytes(run) : end], place)
+            for run, (begin, end) in zip(runs, places, strict=True)
+        )
 
     return fill
 
