@@ -15,17 +15,21 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 MOST_SECONDS = 0.25
-"""Beyond what importing NumPy takes."""
+"""Beyond what importing NumPy takes..."""
+MOST_NUMPYS = 3
+"""...or so many times that, on a machine that is slow at the moment."""
 
 FORBIDDEN = {"cupy", "kvikio", "nvidia", "zarr", "xarray", "torch", "dask"}
 
 PROGRAM = """
 import json, sys, time
+numpy_cpu = time.thread_time()
 import numpy
 cpu, wall = time.thread_time(), time.perf_counter()
+numpy_cpu = cpu - numpy_cpu
 import gpuzarr
 cpu, wall = time.thread_time() - cpu, time.perf_counter() - wall
-found = {"cpu": cpu, "wall": wall, "modules": sorted(sys.modules)}
+found = {"cpu": cpu, "wall": wall, "numpy_cpu": numpy_cpu, "modules": sorted(sys.modules)}
 json.dump(found, sys.stdout)
 """
 
@@ -35,6 +39,7 @@ class Run(NamedTuple):
 
     cpu: float
     wall: float
+    numpy_cpu: float
     modules: list[str]
 
 
@@ -67,8 +72,9 @@ def test_time(runs: list[Run]) -> None:
     # count their work; of the wall clock, the quietest run is the one that was disturbed least.
     cpu = statistics.median(run.cpu for run in runs)
     wall = min(run.wall for run in runs)
-    assert cpu < MOST_SECONDS
-    assert wall < MOST_SECONDS
+    most = max(MOST_SECONDS, MOST_NUMPYS * statistics.median(run.numpy_cpu for run in runs))
+    assert cpu < most
+    assert wall < most
 
 
 def test_nothing_optional_is_loaded(runs: list[Run]) -> None:

@@ -62,7 +62,7 @@ class Calls:
             self._fail("fstat")
         return self._fstat(descriptor)
 
-    def preadv(self, descriptor: int, buffers: Any, offset: int) -> int:
+    def preadv(self, descriptor: int, buffers: Any, offset: int, flags: int = 0) -> int:
         """`os.preadv`."""
         if descriptor in self._descriptors:
             self._fail("preadv")
@@ -71,7 +71,7 @@ class Calls:
                 before()
             if "short" in self.broken:
                 buffers = [memoryview(buffers[0])[: self.broken["short"]]]
-        return self._preadv(descriptor, buffers, offset)
+        return self._preadv(descriptor, buffers, offset, flags)
 
     def close(self, descriptor: int) -> None:
         """`os.close`."""
