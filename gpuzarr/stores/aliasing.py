@@ -40,8 +40,8 @@ PAGE_NBYTES = 1 << 12
 SLOW = range(1, 32)
 """Bytes from the source to the target, modulo a page, between which copies are slow."""
 LEAST_NBYTES = 1 << 17
-"""Reads from this size on are looked at: a slow one takes 50 us longer, looking at one takes
-0.5 us, and of reads to anywhere every 130th is slow."""
+"""Reads from this size on are looked at: a slow one takes 70 us longer, looking at one takes
+0.7 us, and of reads to anywhere every 130th is slow."""
 PIECE_NBYTES = 1 << 17
 """Read at a time, so that the copy finds it in a core's own cache. Whole pages, so that all pieces
 lie alike."""

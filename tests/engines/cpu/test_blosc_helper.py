@@ -58,11 +58,18 @@ def test_damage_is_told() -> None:
         blosc.decompress(memoryview(frame), place.view(np.uint8).data, BLOCKS)
 
 
-def test_without_threads_the_caller_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def _no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system starts none."""
+
     def refuse(*_: Any) -> None:
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(pool, "start_new_thread", refuse)
+
+
+@pytest.mark.usefixtures("_no_threads")
+def test_without_threads_the_caller_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blosc, "_helper", blosc._Helper())  # noqa: SLF001  it has no thread yet
     place = np.empty_like(VALUES)
     blosc.decompress(make_frame(), place.view(np.uint8).data, BLOCKS)
@@ -73,16 +80,13 @@ def test_without_threads_the_caller_decodes(monkeypatch: pytest.MonkeyPatch) -> 
         blosc.decompress(memoryview(frame), place.view(np.uint8).data, BLOCKS)
 
 
+@pytest.mark.usefixtures("_no_threads")
 def test_errors_where_no_thread_can_be_started_are_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     """And not waited for: nobody does what no thread has begun."""
-
-    def refuse(*_: Any) -> None:
-        raise RuntimeError("can't start new thread")
 
     def fail(number: int) -> None:
         raise LookupError(number)
 
-    monkeypatch.setattr(pool, "start_new_thread", refuse)
     monkeypatch.setattr(pool, "_pool", pool.Pool(2))
     with pytest.raises(LookupError):
         pool.do_all(fail, [1, 2, 3])
