@@ -6,9 +6,9 @@ the next, so that the memory of one can become that of another.
 
 What is kept is marked free to the system (MADV_FREE), which takes it, without asking, when anyone
 needs memory; until then it still counts as used where programs count pages. A little is kept as it
-is, since marking takes 20 us a MiB, and writing to it then 12 more. No more than a sixteenth of the machine's memory is kept, and
-1 GiB at most; and before memory of another size is taken from the system, as much of what is kept
-is given back.
+is, since marking takes 20 us a MiB, and writing to it then 12 more. No more than a sixteenth of the
+machine's memory is kept, and 1 GiB at most; and before memory of another size is taken from the
+system, as much of what is kept is given back.
 
 Linux only. Elsewhere, and for small results, which the C library keeps by itself, it is NumPy's.
 """
