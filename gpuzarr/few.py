@@ -10,26 +10,23 @@ tells what is wrong.
 from __future__ import annotations
 
 import logging
-from itertools import product
+from itertools import accumulate, product
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from gpuzarr.bricks import BrickPlanner
 from gpuzarr.engines.engine import DecodesFew, FewChunk, FewRequest
-from gpuzarr.errors import DecodeError, GpuzarrError
+from gpuzarr.errors import GpuzarrError
 from gpuzarr.plan.grid import RegularAxis
-from gpuzarr.plan.keys import chunk_key, product_keys
 from gpuzarr.plan.ranges import WHOLE
 from gpuzarr.plan.selection import Span
-from gpuzarr.plan.shard_index import EMPTY
-from gpuzarr.shard_indexes import Container, read_index
 from gpuzarr.stores.store import reads_when_asked
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Sequence
 
-    from gpuzarr.engines.engine import FewReader, Landing, Output, PlacesReport
+    from gpuzarr.engines.engine import FewReader, Landing, Output, Pieces, PlacesReport
     from gpuzarr.plan.selection import Selection
-    from gpuzarr.program import ShardLayout
     from gpuzarr.source import ArraySource
 
 logs = tuple(logging.getLogger(f"gpuzarr.{name}") for name in ("array", "store", "engine"))
@@ -41,21 +38,11 @@ LONG_COUNT = 8
 """Chunks along an axis from which on its pieces are remembered: the next line takes the same."""
 MOST_REMEMBERED = 64
 
-MOST_NBYTES = 2**63 - 1
-"""No offset and no size in a shard index can be larger."""
-
-_EMPTY = int(EMPTY)
-
 _new = tuple.__new__
 """Makes a named tuple in half of the time of its own constructor, which is Python code."""
 
-Pieces = tuple[range, list[slice], list[slice]]
-"""Along one axis: chunks, what is taken of each, and where that goes."""
-ShardPieces = tuple[int, list[int], list[slice], list[slice]]
-"""The same of one shard: its number, and for each chunk what it adds to the row of the index."""
 Place = tuple[slice, ...]
-Places = tuple[Place, Place]
-"""What is taken of a chunk, and where it goes."""
+"""Where what is taken of a chunk goes."""
 
 
 def read_few(
@@ -76,9 +63,13 @@ def read_few(
     axes = None if few is None else few.cut(selection)
     if few is None or axes is None or any(log.isEnabledFor(logging.INFO) for log in logs):
         return None
-    if not few.reader.takes(_count(axes), output.array.nbytes):
+    count = _count(axes)
+    if not few.reader.takes(count, output.array.nbytes):
         return None
     try:
+        if few.reader.takes_brick(count):
+            brick = few.planner.plan(source, axes)
+            return few.reader.read_brick(source.store, brick, output, stream)
         requests, missing = few.plan(source, axes)
     except GpuzarrError:
         return None
@@ -127,24 +118,12 @@ class FewChunks:
         """
         self.reader = reader  # and not the source, which holds this
         self._sizes = sizes
-        limits = source.engine.limits_for(source.codecs.program)
-        self._gap = limits.gap_nbytes
-        self._request_nbytes = limits.request_nbytes
-        self._layout = source.codecs.shard
         # What was cut of long axes; single dict operations are atomic.
         self._cuts: dict[tuple[int, int, int], Pieces] = {}
-        if self._layout is not None:
-            shard = [axis.size for axis in source.objects if isinstance(axis, RegularAxis)]
-            self._per_shard = tuple(
-                outer // inner for outer, inner in zip(shard, sizes, strict=True)
-            )
-            self._counts = tuple(self._per_shard[axis] for axis in self._layout.axes)
-            weights = [0] * len(sizes)
-            weight = 1
-            for axis in reversed(self._layout.axes):
-                weights[axis] = weight
-                weight *= self._per_shard[axis]
-            self._weights = tuple(weights)
+        shards = [axis.size for axis in source.objects if isinstance(axis, RegularAxis)]
+        per_shard = [outer // inner for outer, inner in zip(shards, sizes, strict=True)]
+        limits = source.engine.limits_for(source.codecs.program)
+        self.planner = BrickPlanner(source.codecs.shard, per_shard, limits)
 
     @classmethod
     def of(cls, source: ArraySource) -> FewChunks | None:
@@ -196,70 +175,26 @@ class FewChunks:
         Raises:
             GpuzarrError: a shard's index is damaged, or cannot be read.
         """
-        if self._layout is not None:
-            return self._plan_shards(source, self._layout, axes)
-        chunks, take, put = zip(*axes, strict=True) if axes else ((), (), ())
-        keys = product_keys(chunks, source.metadata.chunk_key_encoding, source.path)
-        requests = [
-            _new(FewRequest, (key, 0, WHOLE, None, [_new(FewChunk, (0, WHOLE, taken, at))]))
-            for key, taken, at in zip(keys, product(*take), product(*put), strict=True)
-        ]
-        return requests, []
-
-    def _plan_shards(
-        self, source: ArraySource, layout: ShardLayout, axes: Sequence[Pieces]
-    ) -> tuple[list[FewRequest], list[Place]]:
-        """As `plan`, for an array of shards."""
-        encoding, path = source.metadata.chunk_key_encoding, source.path
-        requests: list[FewRequest] = []
+        requests, chunks, _ = self.planner.plan(source, axes)
+        _, take, put = zip(*axes, strict=True) if axes else ((), (), ())
+        takes, puts = list(product(*take)), list(product(*put))
+        if chunks is None:
+            return [
+                _new(FewRequest, (*wanted, [_new(FewChunk, (0, WHOLE, taken, at))]))
+                for wanted, taken, at in zip(requests, takes, puts, strict=True)
+            ], []
+        begins = list(accumulate((nbytes for _, _, nbytes, _ in requests), initial=0))
+        held: list[list[FewChunk]] = [[] for _ in requests]
+        for number, start, nbytes, which in chunks:
+            at = start - begins[which]
+            held[which].append(_new(FewChunk, (at, nbytes, takes[number], puts[number])))
         missing: list[Place] = []
-        shards = map(_by_shard, axes, self._per_shard, self._weights)
-        for parts in product(*shards):
-            shard, rows, take, put = zip(*parts, strict=True) if parts else ((), (), (), ())
-            key = chunk_key(shard, encoding, path)
-            index = read_index(source, layout, Container(key, 0, WHOLE), self._counts)
-            if index is None:
-                missing += product(*put)
-                continue
-            entries = index.entries[list(map(sum, product(*rows)))].tolist()
-            places = list(zip(product(*take), product(*put), strict=True))
-            missing += self._join(requests, key, index.validator, entries, places)
-        return requests, missing
-
-    def _join(
-        self,
-        requests: list[FewRequest],
-        key: str,
-        validator: Hashable,
-        entries: list[list[int]],
-        places: list[Places],
-    ) -> list[Place]:
-        """Add requests for chunks of one shard; gives the places of those that are not stored."""
-        missing: list[Place] = []
-        chunks: list[FewChunk] = []
-        begin = reach = span_end = 0
-
-        def close() -> None:
-            if chunks:
-                requests.append(FewRequest(key, begin, reach - begin, validator, chunks))
-
-        ordered = sorted((*entry, number) for number, entry in enumerate(entries))
-        for offset, nbytes, number in ordered:
-            take, put = places[number]
-            end = offset + nbytes
-            if end > MOST_NBYTES:
-                if offset != _EMPTY or nbytes != _EMPTY:
-                    raise DecodeError("the shard index says what cannot be")
-                missing.append(put)
-                continue
-            if not chunks or offset > reach + self._gap or offset >= span_end:
-                close()
-                chunks, begin, reach = [], offset, offset
-                span_end = (offset // self._request_nbytes + 1) * self._request_nbytes
-            chunks.append(_new(FewChunk, (offset - begin, nbytes, take, put)))
-            reach = max(reach, end)
-        close()
-        return missing
+        if len(chunks) < len(puts):
+            stored = {chunk[0] for chunk in chunks}
+            missing = [at for number, at in enumerate(puts) if number not in stored]
+        return [
+            _new(FewRequest, (*wanted, some)) for wanted, some in zip(requests, held, strict=True)
+        ], missing
 
 
 def _cut(start: int, stop: int, size: int) -> Pieces:
@@ -272,26 +207,3 @@ def _cut(start: int, stop: int, size: int) -> Pieces:
         take.append(slice(low - begin, high - begin))
         put.append(slice(low - start, high - start))
     return range(first, last), take, put
-
-
-def _by_shard(pieces: Pieces, per_shard: int, weight: int) -> list[ShardPieces]:
-    """The pieces along an axis, shard by shard.
-
-    Args:
-        pieces: all.
-        per_shard: chunks of a shard along the axis.
-        weight: rows of a shard's index from one of them to the next.
-    """
-    chunks, take, put = pieces
-    begin, end = chunks.start, chunks.stop
-    if end - begin == 1:
-        shard, row = divmod(begin, per_shard)
-        return [(shard, [row * weight], take, put)]
-    found: list[ShardPieces] = []
-    for shard in range(begin // per_shard, -(-end // per_shard)):
-        first = shard * per_shard
-        low, high = max(begin, first), min(end, first + per_shard)
-        rows = [(chunk - first) * weight for chunk in range(low, high)]
-        part = slice(low - begin, high - begin)
-        found.append((shard, rows, take[part], put[part]))
-    return found

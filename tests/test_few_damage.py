@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gpuzarr
-from gpuzarr import few
 from gpuzarr.engines.cpu import few as cpu_few
 from gpuzarr.engines.cpu.engine import CpuEngine
 from gpuzarr.engines.cpu.fetcher import EncodedMemory
 from gpuzarr.stores.local import LocalStore
 from gpuzarr.stores.store import WHOLE
 from tests.arrays import CountingStore, plain_store, sharded_store
+from tests.few_ways import CHUNKS, WAYS, read_few
 from tests.stored import RegularGrid, Sharding, assert_result, compress, store_v3
 from tests.test_few import dirty, watched, write_files
 from tests.test_read import numbers
@@ -29,14 +30,18 @@ if TYPE_CHECKING:
     from gpuzarr import Blob
 
 GZIP = {"name": "gzip", "configuration": {"level": 1}}
+ZSTD = {"name": "zstd", "configuration": {"level": 1, "checksum": False}}
 VALUES = numbers((12, 12), "i4")
 
 
-def told(array: gpuzarr.Array, key: Any, most: int, **options: Any) -> Any:
+READS = [(0, CHUNKS), *((128, way) for way in WAYS)]
+"""Chunks up to which they are few, and how those are read."""
+
+
+def told(array: gpuzarr.Array, key: Any, most: int, way: str = CHUNKS, **options: Any) -> Any:
     """What a read gives or raises, down to each chunk that failed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(few, "MOST_CHUNKS", most)
-        patch.setattr(cpu_few, "MUCH_COUNT", 2)
+        read_few(patch, way, most)
         patch.setattr(CpuEngine, "empty", dirty)
         try:
             found = array.read(key, **options)
@@ -56,7 +61,11 @@ def stores() -> dict[str, dict[str, bytes]]:
     return {
         "plain": plain_store(VALUES, (4, 4)),
         "gzip": plain_store(VALUES, (4, 4), **gzip),
+        "zstd": plain_store(VALUES, (3, 4), encode=zstandard.compress, codecs=("bytes", ZSTD)),
         "shards": store_v3(VALUES, grid, sharding=[crc], gzip=True).values,
+        "shards, zstd": sharded_store(
+            VALUES, (6, 6), (2, 2), encode=zstandard.compress, inner_codecs=("bytes", ZSTD)
+        ),
         "index at start": store_v3(VALUES, grid, sharding=[start]).values,
     }
 
@@ -93,7 +102,7 @@ def test_damage_is_told_as_by_other_reads(
     threads: int,
 ) -> None:
     results = []
-    for most in (0, 128):
+    for most, way in READS:
         values = stores()[layout]
         array = gpuzarr.open_array(values, threads=threads)
         if indexes == "known":
@@ -108,20 +117,20 @@ def test_damage_is_told_as_by_other_reads(
                 values.pop(name, None)
             else:
                 values[name] = data
-        results.append(told(array, key, most))
-    assert results[0] == results[1]
+        results.append(told(array, key, most, way))
+    assert results[1:] == results[:1] * 3
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("threads", [1, 3])
-def test_a_shard_that_was_replaced_is_read_anew(threads: int) -> None:
+def test_a_shard_that_was_replaced_is_read_anew(threads: int, way: str) -> None:
     def written(values: np.ndarray[Any, Any]) -> dict[str, bytes]:
         return sharded_store(values, (6, 6), (2, 2), encode=compress, inner_codecs=("bytes", GZIP))
 
     values = written(VALUES)
     array = gpuzarr.open_array(values, threads=threads)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(few, "MOST_CHUNKS", 128)
-        patch.setattr(cpu_few, "MUCH_COUNT", 2)
+        read_few(patch, way)
         patch.setattr(CpuEngine, "empty", dirty)
         assert_result(array[...], VALUES)
         values.update(written(VALUES * 3))
@@ -133,12 +142,12 @@ def test_a_shard_that_was_replaced_is_read_anew(threads: int) -> None:
         assert array[3:6, 3:6].tolist() == [[0] * 3] * 3
 
 
-def test_a_replaced_file_is_read_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_a_replaced_file_is_read_anew(tmp_path: Path, way: str) -> None:
     write_files(tmp_path, sharded_store(VALUES, (6, 6), (2, 2)))
     array = gpuzarr.open_array(tmp_path, threads=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(few, "MOST_CHUNKS", 128)
-        patch.setattr(cpu_few, "MUCH_COUNT", 2)
+        read_few(patch, way)
         patch.setattr(CpuEngine, "empty", dirty)
         assert_result(array[...], VALUES)
         write_files(tmp_path, sharded_store(VALUES * 3, (6, 6), (2, 2)))
@@ -182,19 +191,20 @@ class FailingStore(CountingStore):
 )
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("layout", ["gzip", "shards"])
+@pytest.mark.parametrize("layout", ["gzip", "zstd", "shards", "shards, zstd"])
 def test_a_failing_store_fails_the_same(
     layout: str, threads: int, error: Exception, *, known: bool
 ) -> None:
     results = []
-    for most in (0, 128):
+    for most, way in READS:
         store = FailingStore(stores()[layout])
         array = gpuzarr.open_array(store, threads=threads)
         if known:
             array[...]
         store.fails, store.error = "c/0/1", error
-        results.append([told(array, key, most) for key in [..., (0, slice(5, 9)), (0, 0)]])
-    assert results[0] == results[1]
+        keys = [..., (0, slice(5, 9)), (0, 0)]
+        results.append([told(array, key, most, way) for key in keys])
+    assert results[1:] == results[:1] * 3
     assert isinstance(results[1][0], tuple)
     assert isinstance(results[1][2], (int, list))
 
@@ -207,8 +217,8 @@ def test_values_that_do_not_fit_fail_the_same() -> None:
     )
     for one in (array, missing):
         for key in [..., 0, 1, (1, 1)]:
-            first, second = (told(one, key, most, dtype="int8") for most in (0, 128))
-            assert first == second
+            first, *others = (told(one, key, *read, dtype="int8") for read in READS)
+            assert others == [first] * 3
         assert isinstance(told(one, ..., 128, dtype="int8"), tuple)
 
 
@@ -222,9 +232,9 @@ def test_a_file_of_another_size_than_a_plain_chunk(
     array = gpuzarr.open_array(tmp_path, threads=1)
     os.truncate(tmp_path / "c" / "0" / "0", size)
     for key in [..., 0, (0, 0), (3, 7), (slice(1, 3), slice(2, 4)), (slice(3, 6), 1)]:
-        first, second = (told(array, key, most) for most in (0, 128))
-        assert first == second
-        assert isinstance(second, tuple) == (size != 128)
+        first, *others = (told(array, key, *read) for read in READS)
+        assert others == [first] * 3
+        assert isinstance(first, tuple) == (size != 128)
 
 
 def test_a_file_too_large_for_memory_is_named(
@@ -243,9 +253,9 @@ def test_a_file_too_large_for_memory_is_named(
         return allocate(self, nbytes)
 
     monkeypatch.setattr(EncodedMemory, "allocate", small)
-    for most in (0, 128):
+    for read in READS:
         array = gpuzarr.open_array(LocalStore(tmp_path), threads=1)
-        assert told(array, 0, most) == 1
-        kind, text = told(array, ..., most)
+        assert told(array, 0, *read) == 1
+        kind, text = told(array, ..., *read)
         assert kind is gpuzarr.MemoryLimitError
         assert "'c/9'" in text

@@ -19,6 +19,7 @@ from gpuzarr.stores import files, local
 from gpuzarr.stores.store import WHOLE, Store
 from tests.arrays import CountingStore, plain_store
 from tests.arrays import sharded_store as sharded
+from tests.few_ways import CHUNKS, SMALL, read_few
 from tests.pool_threads import in_pool
 from tests.stored import (
     RegularGrid,
@@ -41,11 +42,13 @@ LIMIT_S = 60.0
 GZIP = {"name": "gzip", "configuration": {"level": 1}}
 
 
-@pytest.fixture(autouse=True)
-def _few_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(few, "MOST_CHUNKS", 128)
-    monkeypatch.setattr(cpu_few, "MUCH_COUNT", 2)
+@pytest.fixture(autouse=True, params=[CHUNKS, SMALL])
+def way(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+    """How they are read."""
+    found: str = request.param
+    read_few(monkeypatch, found)
     monkeypatch.setattr(CpuEngine, "empty", dirty)
+    return found
 
 
 # Which reads go this way
@@ -92,7 +95,7 @@ def test_one_element_of_a_chunk_is_one_request() -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_a_shards_index_is_read_once_and_neighbours_together(threads: int) -> None:
+def test_a_shards_index_is_read_once_and_neighbours_together(threads: int, way: str) -> None:
     values = numbers((8, 8), "i4")
     store = CountingStore(sharded(values, (4, 8), (2, 2)))
     array = gpuzarr.open_array(store, threads=threads)
@@ -103,8 +106,9 @@ def test_a_shards_index_is_read_once_and_neighbours_together(threads: int) -> No
     assert store.taken() == [("c/0/0", 112, 16)]
     assert_result(array[:4, :2], values[:4, :2].copy())  # rows 0 and 4 of the index: a small gap
     reads = store.taken()
-    assert sum(nbytes for _, _, nbytes in reads) == (80 if threads == 1 else 32)
-    assert len(reads) == min(threads, 2)
+    by_caller = threads == 1 or way == SMALL
+    assert sum(nbytes for _, _, nbytes in reads) == (80 if by_caller else 32)
+    assert len(reads) == (1 if by_caller else 2)
 
 
 def test_what_lies_far_apart_is_not_read_together() -> None:
@@ -131,7 +135,7 @@ def test_a_shard_that_is_not_there_is_asked_for_once() -> None:
 
 
 def test_of_a_plain_chunk_only_what_is_needed_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cpu_few, "BOX_NBYTES", 1 << 8)
     values = numbers((8, 16), "i4")
@@ -148,7 +152,7 @@ def test_of_a_plain_chunk_only_what_is_needed_is_read(
     monkeypatch.setattr(local, "read_at", count)
     assert_result(array[2, 3], values[2, 3, ...])
     assert_result(array[2:4, 7:9], values[2:4, 7:9].copy())
-    assert read == [(76, 4), (92, 36), (64, 36)]
+    assert read == [(76, 4), *([(92, 36), (64, 36)] if way == CHUNKS else [(0, 256)] * 2)]
 
 
 # Threads

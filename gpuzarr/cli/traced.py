@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from gpuzarr.array import Array
     from gpuzarr.engines.cpu.decoder import ChunkDecoder
+    from gpuzarr.engines.cpu.prepared import Frames
     from gpuzarr.engines.engine import DeviceArray, Engine, Output
     from gpuzarr.engines.trace import Span
     from gpuzarr.program import DecodeProgram
@@ -152,7 +153,7 @@ class TracedDecoder:
         with self._noted("a chunk"):
             return self._decoder.decode(*arguments)
 
-    def decode_many(self, encoded: list[memoryview], *arguments: Any) -> Any:
+    def decode_many(self, encoded: Frames, *arguments: Any) -> Any:
         """As the decoder."""
         with self._noted(f"{len(encoded)} chunks"):
             return self._decoder.decode_many(encoded, *arguments)

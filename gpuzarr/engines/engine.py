@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gpuzarr.plan.batches import Batch, BatchLimits
     from gpuzarr.plan.chunk_table import PieceTable
     from gpuzarr.program import DecodeProgram
-    from gpuzarr.stores.store import Store
+    from gpuzarr.stores.store import Store, Wanted
 
 DeviceArray = Any
 """A numpy.ndarray or a cupy.ndarray; the latter's package is not imported for a type."""
@@ -158,6 +158,26 @@ class FewRequest(NamedTuple):
     chunks: list[FewChunk]
 
 
+Pieces = tuple[range, list[slice], list[slice]]
+"""Chunks along one axis: their numbers, what is taken of each, and where that goes."""
+
+
+BrickChunk = tuple[int, int, int, int]
+"""Which of a brick's chunks it is; its first byte in what all requests bring, one behind another;
+its encoded bytes; and with which request it is there."""
+
+
+class Brick(NamedTuple):
+    """Chunks that fill a box of the chunk grid, numbered with the last axis fastest."""
+
+    requests: list[Wanted]
+    """What to read."""
+    chunks: list[BrickChunk] | None
+    """What it brings, as it lies there; None: each request brings one chunk, if that is stored."""
+    axes: Sequence[Pieces]
+    """The chunks along each axis of the array, and of the output."""
+
+
 class Landing(Protocol):
     """The rest of a read of a few chunks."""
 
@@ -198,6 +218,16 @@ class FewReader(Protocol):
             output: where all is written.
             stream: as in `Engine.begin`.
         """
+        ...
+
+    def takes_brick(self, count: int) -> bool:
+        """Whether it had rather have so many chunks as a brick."""
+        ...
+
+    def read_brick(
+        self, store: Store, brick: Brick, output: Output, stream: Any = None
+    ) -> Landing | None:
+        """As `read`, of a brick."""
         ...
 
 

@@ -150,8 +150,8 @@ class LocalStore(Store):
         """Read ranges of files in folders that are known; see `gpuzarr.stores.store.ReadRow`."""
         ends: list[int] = []
         opened, descriptor, size, validator = None, -1, 0, (0, 0)
-        seconds, used, before, largest = 0.0, memory.used, 0, 0
-        ahead, waits, waited = None, self._pace.waits, self._pace.waits.count
+        begin, seconds, before, largest = memory.used, 0.0, 0, 0
+        ahead, waits, waited, used = None, self._pace.waits, self._pace.waits.count, begin
         try:
             if isinstance(wanted, list):
                 manner = self._manner
@@ -194,7 +194,7 @@ class LocalStore(Store):
                 os.close(descriptor)
             if ahead is not None:
                 ahead.close()
-        memory.clear(ends[-1] if ends else 0)
+        memory.clear(ends[-1] if ends else begin)
         self._manner.nbytes = largest or self._manner.nbytes
         if ahead is None:
             self._pace.note(len(ends) - before, memory.used - used, seconds, waits.count - waited)

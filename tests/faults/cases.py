@@ -14,10 +14,9 @@ import pytest
 import zstandard
 
 import gpuzarr
-from gpuzarr import few
-from gpuzarr.engines.cpu import few as cpu_few
 from tests.cuda_devices import installed, to_numpy
 from tests.engines.cuda.fake_device import FakeDevice
+from tests.few_ways import CHUNKS, MEDIUM, SMALL, read_few
 from tests.stored import RegularGrid, Sharding, store_v3, with_crc32c
 
 if TYPE_CHECKING:
@@ -186,11 +185,15 @@ ENGINES: dict[str, dict[str, Any]] = {
     "cpu, threads": {"device": "cpu", "threads": 3},
     "few": {"device": "cpu", "threads": 1},
     "few, threads": {"device": "cpu", "threads": 3},
+    "few, bricks": {"device": "cpu", "threads": 3},
+    "few, medium bricks": {"device": "cpu", "threads": 3},
     "cuda": {"device": "cuda"},
     "cuda, host": {"device": "cuda", "decode": "host"},
     "cuda, few": {"device": "cuda", "decode": "host", "threads": 1},
 }
 """The CPU engine and the CUDA engine, on the fake device, with columns and without."""
+
+BRICKS = {"few, bricks": SMALL, "few, medium bricks": MEDIUM, "cuda, few": SMALL}
 
 
 @contextmanager
@@ -199,8 +202,7 @@ def engine(name: str) -> Iterator[Opener]:
     opener = Opener(ENGINES[name])
     with pytest.MonkeyPatch.context() as patch:
         if "few" in name:
-            patch.setattr(few, "MOST_CHUNKS", 128)
-            patch.setattr(cpu_few, "MUCH_COUNT", 2)
+            read_few(patch, BRICKS.get(name, CHUNKS))
         if not name.startswith("cuda"):
             yield opener
             return

@@ -33,9 +33,9 @@ from gpuzarr.program import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from gpuzarr.engines.cpu.prepared import Span
+    from gpuzarr.engines.cpu.prepared import Buffer, Frames, Span
     from gpuzarr.program import DecodeProgram, Step
 
 OBJECT_LIMIT = Limit(1 << 27, 64)
@@ -62,6 +62,9 @@ class ChunkDecoder:
         self._steps = _prepare_all(program, tuple(shape))
         self.takes_many = self._nbytes > 0 and not self._objects
         """Whether `decode_many` takes its chunks."""
+        one = self._steps[0] if self.takes_many and len(self._steps) == 1 else None
+        self.many = None if one is None else one.many
+        """How several chunks are decoded at once, where that is more than one after the other."""
         self.takes_spans = (
             self.takes_many
             and self._nbytes >= LEAST_PARTS_NBYTES
@@ -93,13 +96,13 @@ class ChunkDecoder:
         Raises:
             StepError: the bytes are damaged.
         """
-        return self._as_array(self._run(encoded, out, self._steps))
+        return self.as_array(self._run(encoded, out, self._steps))
 
-    def decode_many(self, encoded: list[memoryview], out: memoryview | None = None) -> np.ndarray:
+    def decode_many(self, encoded: Frames, out: memoryview | None = None) -> np.ndarray:
         """Decode several chunks, where `takes_many` says that this can be done.
 
         Args:
-            encoded: (n) the stored bytes of each.
+            encoded: the stored bytes of n chunks.
             out: where the elements shall lie, chunk after chunk, as in `decode`.
 
         Returns:
@@ -109,17 +112,35 @@ class ChunkDecoder:
         Raises:
             StepError: something is damaged.
         """
-        count, size = len(encoded), self._nbytes
-        steps = self._steps
+        count, size, many = len(encoded), self._nbytes, self.many
+        if many is not None and count >= many.least and many.takes(encoded):
+            found = many.decode(encoded)
+            if found is not None:
+                return self.gather(count, [(range(count), found)], out)
         place = _scratch.take_many(count * size) if out is None else out
-        many = steps[0].run_many if len(steps) == 1 else None
-        if many is None or not many(encoded, place):
-            for i, chunk in enumerate(encoded):
-                self._run(chunk, place[i * size : (i + 1) * size], steps)
-        stored: np.ndarray = np.ndarray((count, *self._stored_shape), self._dtype, place)
-        if self._to_array is None:
-            return stored
-        return stored.transpose(0, *(1 + axis for axis in self._to_array))
+        for i, chunk in enumerate(encoded):
+            self._run(chunk, place[i * size : (i + 1) * size], self._steps)
+        return self._as_arrays(place, count)
+
+    def gather(
+        self,
+        count: int,
+        parts: Iterable[tuple[Sequence[int], Sequence[Buffer]]],
+        out: memoryview | None = None,
+    ) -> np.ndarray:
+        """The same of chunks whose elements `many` gave; chunks that are in no part are anything.
+
+        Args:
+            count: how many chunks there are.
+            parts: of some chunks which they are, and their elements.
+            out: as in `decode_many`.
+        """
+        size = self._nbytes
+        place = _scratch.take_many(count * size) if out is None else out
+        for rows, contents in parts:
+            for row, data in zip(rows, contents, strict=True):
+                place[row * size : (row + 1) * size] = data
+        return self._as_arrays(place, count)
 
     def decode_spans(self, encoded: memoryview, spans: Sequence[Span]) -> np.ndarray:
         """Decode a chunk, or no more of it than some ranges of bytes: the rest may be anything.
@@ -148,7 +169,7 @@ class ChunkDecoder:
                 next decode reuses; says whether it was filled. Where it was not, there is None.
         """
         place = _scratch.take(1, self._nbytes)
-        return self._as_array(place) if fill(place) else None
+        return self.as_array(place) if fill(place) else None
 
     def decode_bytes(
         self, encoded: memoryview, count: int, out: memoryview | None = None
@@ -194,14 +215,21 @@ class ChunkDecoder:
             data = out
         return data
 
-    def _as_array(self, data: memoryview | np.ndarray) -> np.ndarray:
-        """View decoded elements as the chunk."""
+    def as_array(self, data: Buffer | np.ndarray) -> np.ndarray:
+        """View decoded elements as the chunk, in the array's axis order."""
         stored: np.ndarray
         if isinstance(data, np.ndarray):
             stored = data.reshape(self._stored_shape)
         else:
             stored = np.ndarray(self._stored_shape, self._dtype, data)
         return stored if self._to_array is None else stored.transpose(self._to_array)
+
+    def _as_arrays(self, place: memoryview, count: int) -> np.ndarray:
+        """The same of several chunks."""
+        stored: np.ndarray = np.ndarray((count, *self._stored_shape), self._dtype, place)
+        if self._to_array is None:
+            return stored
+        return stored.transpose(0, *(1 + axis for axis in self._to_array))
 
 
 def run_step(

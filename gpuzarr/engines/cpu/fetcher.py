@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self
 
 from numpy.typing import NDArray  # noqa: TC002  `_kept` is made at once
 
+from gpuzarr.engines.cpu.prepared import Frames
 from gpuzarr.engines.failures import check_blob, note_key, shard_is_gone, storage_failed
 from gpuzarr.engines.pool import cpu_count
 from gpuzarr.errors import GpuzarrError, MemoryLimitError
@@ -51,6 +51,7 @@ class Requested:
         self.request: list[int] = batch.request.tolist()
         self.start: list[int] = batch.start.tolist()
         self.nbytes: list[int] = batch.nbytes.tolist()
+        self.starts, self.sizes = batch.start, batch.nbytes
         self.whole = self.nbytes[0] == WHOLE
         self.place = place if self.whole else None
         self._next_request: list[int] = []
@@ -99,6 +100,12 @@ class EncodedMemory:
             self._memory = more
         return self._memory.data[used:end]
 
+    def put(self, data: memoryview, used: int) -> None:
+        """Hold bytes behind the first `used`, where they are perhaps already."""
+        self.used = used
+        place = self.allocate(len(data))
+        place[:] = data
+
     def all(self) -> memoryview:
         """What is used."""
         return self._memory.data[: self.used]
@@ -140,10 +147,10 @@ class Fetcher:
         start = requested.start[row]
         return self._data[start : start + nbytes]
 
-    def run(self, row: int, stop: int, stopped: Callable[[], bool]) -> list[memoryview]:
-        """The bytes of chunks from `row` on, as many as can be had together, at most to `stop`.
+    def run(self, row: int, stop: int, stopped: Callable[[], bool]) -> Frames | None:
+        """Chunks from `row` on, as many as can be had together, at most to `stop`.
 
-        None of them: not even the first one, for a reason that `chunk` tells.
+        None: not even the first one, for a reason that `chunk` tells.
 
         Args:
             row: the first.
@@ -160,36 +167,36 @@ class Fetcher:
             self._fetch(number, self._memory.allocate)
         data = self._data
         if data is None:
-            return []
-        starts, sizes = requested.start[row:stop], requested.nbytes[row:stop]
-        return [data[start : start + size] for start, size in zip(starts, sizes, strict=True)]
+            return None
+        return Frames(data, requested.starts[row:stop], requested.sizes[row:stop])
 
-    def _objects(self, row: int, stop: int, stopped: Callable[[], bool]) -> list[memoryview]:
+    def _objects(self, row: int, stop: int, stopped: Callable[[], bool]) -> Frames | None:
         """Whole objects, read one behind another."""
         requested, memory = self._requested, self._memory
         request = requested.request
         if request[row] == self._held and self._data is None:
-            return []
+            return None
         memory.clear()
-        encoded: list[memoryview] = []
+        ends: list[int] = []
+
+        def enough() -> bool:
+            return memory.used > MOST_HELD_NBYTES or stopped()
+
         if requested.read_row is not None:
             keys = requested.requests.keys
             wanted = [(keys[number], 0, WHOLE, None) for number in request[row:stop]]
-            ends = requested.read_row(
-                wanted, memory, lambda: memory.used > MOST_HELD_NBYTES or stopped()
-            )
-            everything = memory.all()
-            encoded = [everything[begin:end] for begin, end in pairwise([0, *ends])]
-        held = memory.used
-        for one in range(row + len(encoded), stop):  # what is left
-            if encoded and (held > MOST_HELD_NBYTES or stopped()):
+            ends = requested.read_row(wanted, memory, enough)
+        for one in range(row + len(ends), stop):  # what is left
+            if ends and enough():
                 break
+            used = memory.used
             self._fetch(request[one], memory.allocate)
             if self._data is None:
+                memory.clear(used)
                 break
-            encoded.append(self._data)
-            held += len(self._data)
-        return encoded
+            memory.put(self._data, used)
+            ends.append(memory.used)
+        return Frames.between(memory.all(), ends) if ends else None
 
     def _fetch(self, number: int, allocate: Callable[[int], memoryview]) -> None:
         """Read one request."""

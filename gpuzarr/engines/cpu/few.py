@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gpuzarr.engines.cpu.bricks import BrickReader
 from gpuzarr.engines.cpu.copying import view
 from gpuzarr.engines.cpu.crew import Crew
 from gpuzarr.engines.cpu.decoders import may_run_here
@@ -21,18 +22,9 @@ from gpuzarr.engines.cpu.few_requests import (
     part_of,
     split,
 )
-from gpuzarr.engines.cpu.few_writes import (
-    LANDED,
-    LEAST_COUNT,
-    find_lines,
-    put_each,
-    put_fill,
-    put_line,
-    put_part,
-)
+from gpuzarr.engines.cpu.few_writes import LANDED, put_fill, put_part
 from gpuzarr.engines.cpu.prepared import is_part
 from gpuzarr.engines.cpu.session import is_much
-from gpuzarr.engines.cpu.task import RUN_NBYTES
 from gpuzarr.errors import ChunkError, MemoryLimitError
 from gpuzarr.plan.ranges import WHOLE
 from gpuzarr.program import Decompress
@@ -46,12 +38,10 @@ if TYPE_CHECKING:
     from gpuzarr.engines.cpu.crew import Work
     from gpuzarr.engines.cpu.decoder import ChunkDecoder
     from gpuzarr.engines.cpu.prepared import Span
-    from gpuzarr.engines.engine import FewChunk, FewRequest, Landing, Output
+    from gpuzarr.engines.engine import Brick, FewChunk, FewRequest, Landing, Output
     from gpuzarr.program import DecodeProgram
     from gpuzarr.stores.store import Blob, Store
 
-TOGETHER_NBYTES = 1 << 14
-"""Chunks up to this size are decoded together."""
 BOX_NBYTES = 1 << 16
 """Chunks from this size on, stored as they are, of which only what is needed is read."""
 BLOCKS_NBYTES = 1 << 19
@@ -59,10 +49,6 @@ BLOCKS_NBYTES = 1 << 19
 FEW_NBYTES = 1 << 24
 """Chunks above this size go through a session, which minds how much memory threads take; but for
 those of which no more than this is read."""
-MUCH_COUNT = 64
-"""Such chunks that are worth another thread."""
-PART_COUNT = 40
-"""Such chunks that a thread fetches, and another decodes, at a time."""
 LARGE_NBYTES = 1 << 18
 """Chunks from this size on are shared out in more parts than there are threads..."""
 PARTS_A_THREAD = 4
@@ -94,6 +80,7 @@ class CpuFewReader:
             and program.steps[0].format == "blosc"
         )
         self._strides = program.layout.strides(shape)
+        self._bricks = BrickReader(decoder, program, shape, threads)
 
     def takes(self, count: int, nbytes: int) -> bool:
         """Whatever is cut into few chunks."""
@@ -102,6 +89,22 @@ class CpuFewReader:
 
     def places(self, count: int, nbytes: int) -> None:
         """There is one place."""
+
+    def takes_brick(self, count: int) -> bool:
+        """Many small ones."""
+        return self._bricks.takes(count)
+
+    def read_brick(
+        self, store: Store, brick: Brick, output: Output, stream: object = None
+    ) -> Landing | None:
+        """Fetch, decode and write a brick; there is nothing to wait for."""
+        if stream is not None:  # the session says what is wrong with that
+            return None
+        try:
+            done = self._bricks.read(store, brick, output)
+        except PASSED_ON:
+            return None
+        return LANDED if done else None
 
     def read(
         self,
@@ -128,8 +131,6 @@ class CpuFewReader:
             return False
         count = sum(len(request.chunks) for request in requests)
         much = is_much(self._program, count, count * self._nbytes)
-        if self._nbytes <= TOGETHER_NBYTES:
-            much = count >= MUCH_COUNT
         if much and self._threads > 1 and count > 1:
             return self._read_in_threads(store, requests, output)
         return self._read_some(store, requests, output, _never)
@@ -145,39 +146,16 @@ class CpuFewReader:
             with suppress(*PASSED_ON):
                 good.append(self._read_some(store, part, output, aborted.is_set, reads, first))
 
-        def fetch_part(part: Sequence[FewRequest]) -> Work | None:
-            memory = EncodedMemory()
-            with suppress(*PASSED_ON):
-                fetched = self._fetch_all(store, part, memory, aborted.is_set)
-                return None if fetched is None else partial(write_part, part, fetched, memory)
-            return None
-
-        def write_part(
-            part: Sequence[FewRequest], fetched: list[memoryview | None], memory: EncodedMemory
-        ) -> None:
-            with suppress(*PASSED_ON), memory:
-                self._write_all(part, fetched, output)
-                good.append(True)
-
-        # Of small objects half of the threads fetch some while the others decode.
         count = sum(len(request.chunks) for request in requests)
-        in_two = self._nbytes <= TOGETHER_NBYTES and len(requests) == count
         least = self._threads
-        if in_two:
-            least = max(least, -(-count // PART_COUNT))
-        elif self._nbytes >= LARGE_NBYTES:
+        if self._nbytes >= LARGE_NBYTES:
             least = max(least, min(count, least * PARTS_A_THREAD))
         parts = split(requests, least)
-        reads = None
-        if in_two:
-            works: list[Work] = [partial(fetch_part, part) for part in parts]
-        else:
-            reads = self._reads(store, [request for part in parts for request in part])
-            ends = accumulate(map(len, parts), initial=0)
-            works = [partial(read_part, *each) for each in zip(parts, ends, strict=False)]
+        reads = self._reads(store, [request for part in parts for request in part])
+        ends = accumulate(map(len, parts), initial=0)
+        works: list[Work] = [partial(read_part, *each) for each in zip(parts, ends, strict=False)]
         try:
-            caller_works = may_run_here(self._program)
-            crew.add(works, self._threads, caller_works=caller_works, in_two=in_two)
+            crew.add(works, self._threads, caller_works=may_run_here(self._program))
             crew.finish()
         except BaseException:
             aborted.set()
@@ -235,12 +213,12 @@ class CpuFewReader:
             MemoryLimitError: a box is large.
         """
         if not self._reads_boxes(store, requests):
-            return FewReads(store, requests)
+            return FewReads(store, [request[:4] for request in requests])
         spans = [self._span(request.chunks[0].take) for request in requests]
         most = max(end - begin for begin, end in spans)
         if most > FEW_NBYTES:
             raise MemoryLimitError(f"{most} bytes are much for one thread")
-        return FewReads(store, requests, spans)
+        return FewReads(store, [request[:4] for request in requests], spans)
 
     def _reads_boxes(self, store: Store, requests: Sequence[FewRequest]) -> bool:
         """Whether only what is needed of the chunks is read."""
@@ -293,13 +271,12 @@ class CpuFewReader:
         fetched: list[memoryview | None] = []
         read_row = row_reader(store)
         if read_row is not None:
-            wanted = [(r.key, r.offset, r.nbytes, r.validator) for r in requests]
-            ends = read_row(wanted, memory, enough)
+            ends = read_row([request[:4] for request in requests], memory, enough)
             everything = memory.all()
             fetched += [everything[begin:end] for begin, end in pairwise([0, *ends])]
         if len(fetched) < len(requests):  # what is left
             left = requests[len(fetched) :]
-            reads = FewReads(store, left)
+            reads = FewReads(store, [request[:4] for request in left])
             for row in range(len(left)):
                 if enough():
                     return None
@@ -313,45 +290,12 @@ class CpuFewReader:
         output: Output,
     ) -> None:
         """Decode and write what was fetched."""
-        encoded: list[memoryview] = []
-        found: list[FewChunk] = []
         for request, data in zip(requests, fetched, strict=True):
             if data is None:
                 put_fill(output, request.chunks[0].put)
                 continue
             for chunk in request.chunks:
-                encoded.append(part_of(data, chunk))
-                found.append(chunk)
-        if self._nbytes <= TOGETHER_NBYTES and len(found) > 1:
-            self._write_together(encoded, found, output)
-        else:
-            for part, chunk in zip(encoded, found, strict=True):
-                self._write(part, chunk, output)
-
-    def _write_together(
-        self, encoded: list[memoryview], chunks: Sequence[FewChunk], output: Output
-    ) -> None:
-        """Decode small chunks, and write what is taken of them."""
-        step = max(1, RUN_NBYTES // self._nbytes)
-        in_lines = self._may_be_lines(output)
-        for begin in range(0, len(chunks), step):
-            some = chunks[begin : begin + step]
-            values = self._decoder.decode_many(encoded[begin : begin + step])
-            end = 0
-            for line in find_lines(some) if in_lines else ():
-                put_each(output, some[end : line.start], values[end : line.start])
-                put_line(output, some[line], values[line])
-                end = line.stop
-            put_each(output, some[end:], values[end:])
-
-    def _may_be_lines(self, output: Output) -> bool:
-        """Whether so many chunks may stand side by side that it is worth looking for them."""
-        array = output.array
-        return (
-            type(array) is np.ndarray
-            and array.ndim > 0
-            and array.shape[-1] >= LEAST_COUNT * self._shape[-1]
-        )
+                self._write(part_of(data, chunk), chunk, output)
 
     def _write(self, encoded: memoryview, chunk: FewChunk, output: Output) -> None:
         """Decode a chunk, and write what is taken of it."""

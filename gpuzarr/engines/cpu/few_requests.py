@@ -72,30 +72,27 @@ class FewReads:
     def __init__(
         self,
         store: Store,
-        requests: Sequence[FewRequest],
+        wanted: Sequence[Wanted],
         spans: Sequence[tuple[int, int]] | None = None,
     ) -> None:
         """Read nothing yet.
 
         Args:
             store: where they lie.
-            requests: whole chunks, or ranges that hold chunks.
+            wanted: whole chunks, or ranges that hold chunks.
             spans: the first byte of each object that is needed, and the end; None: all of them.
         """
         self._store = store
-        self._requests = requests
+        self._wanted = wanted
         self._spans = spans
         self._started: tuple[Pending, Sequence[int]] | None = None
 
     def _start(self) -> tuple[Pending, Sequence[int]]:
         """The reads, and the bytes of each; many requests are never read one by one."""
-        requests, spans = self._requests, self._spans
-        offsets = [request.offset for request in requests]
-        nbytes = [request.nbytes for request in requests]
-        if spans is not None:
-            offsets = [begin for begin, _ in spans]
-            nbytes = [end - begin for begin, end in spans]
-        keys = [request.key for request in requests]
+        keys, offsets, nbytes, _ = map(list, zip(*self._wanted, strict=True))
+        if self._spans is not None:
+            offsets = [begin for begin, _ in self._spans]
+            nbytes = [end - begin for begin, end in self._spans]
         self._started = started = self._store.start_reads(keys, offsets, nbytes), nbytes
         return started
 
@@ -111,7 +108,7 @@ class FewReads:
         except PASSED_ON:
             raise
         except BaseException as error:
-            note_key(error, self._requests[row].key)
+            note_key(error, self._wanted[row][0])
             raise
         if blob is not None and nbytes[row] not in (WHOLE, len(blob.data)):
             raise ChunkError("these are not as many bytes as were asked for")
@@ -123,12 +120,13 @@ class FewReads:
         Raises:
             GpuzarrError: the storage failed, or a shard is another than its index was of, or gone.
         """
-        request, blob = self._requests[row], self.read(row, memory)
+        blob = self.read(row, memory)
+        _, _, nbytes, validator = self._wanted[row]
         if blob is None:
-            if request.nbytes == WHOLE:
+            if nbytes == WHOLE:
                 return None
             raise shard_is_gone()
-        if request.validator is not None and blob.validator != request.validator:
+        if validator is not None and blob.validator != validator:
             raise ChunkError("the shard was replaced")
         return blob.data
 

@@ -6,16 +6,19 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from gpuzarr.stores.aliasing import new_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    import numpy as np
+    from numpy.typing import NDArray
 
     Run = Callable[[memoryview, memoryview | None], memoryview | np.ndarray]
     RunBytes = Callable[[memoryview, memoryview | None], memoryview]
-    RunMany = Callable[[list[memoryview], memoryview], bool]
+    Buffer = memoryview | bytes
+    """Or any other object that gives bytes."""
     RunSpans = Callable[[memoryview, memoryview, Sequence["Span"]], bool]
 
 Span = tuple[int, int]
@@ -32,6 +35,51 @@ KEPT_NBYTES = 1 << 24
 MANY_SLOT = 2
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Frames:
+    """The encoded bytes of several chunks, all in one piece of memory."""
+
+    data: memoryview
+    """The memory."""
+    starts: NDArray[np.int64]
+    """(n) where each begins in it."""
+    nbytes: NDArray[np.int64]
+    """(n) bytes of each."""
+
+    @classmethod
+    def between(cls, data: memoryview, ends: Sequence[int], begin: int = 0) -> Frames:
+        """Those that lie one behind another from `begin` on, of which the ends are known."""
+        edges = np.array([begin, *ends], np.int64)
+        return cls(data, edges[:-1], np.diff(edges))
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.starts)
+
+    def __iter__(self) -> Iterator[memoryview]:
+        """The bytes of each."""
+        data = self.data
+        for start, nbytes in zip(self.starts.tolist(), self.nbytes.tolist(), strict=True):
+            yield data[start : start + nbytes]
+
+    def some(self, which: slice | NDArray[np.int64]) -> Frames:
+        """Some of them."""
+        return Frames(self.data, self.starts[which], self.nbytes[which])
+
+
+@dataclass(frozen=True, slots=True)
+class Many:
+    """How a step does several chunks at once."""
+
+    decode: Callable[[Frames], Sequence[Buffer] | None]
+    """Gives the bytes of each, or None. One call of a library does most of it, without the
+    interpreter's lock. What it gives counts only for frames that `takes` lets pass."""
+    takes: Callable[[Frames], bool]
+    """Whether it may do these; most frames that are damaged it may not."""
+    least: int
+    """Frames from which on it is worth to look at all of them first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """One step, ready to run on chunks of one shape from many threads at once."""
@@ -45,9 +93,8 @@ class Prepared:
     """Bytes that must come out; None where only the data tell."""
     writes: bool
     """Whether a place for the result is of use to it..."""
-    run_many: RunMany | None = None
-    """Takes the bytes of several chunks and a place for the results of all; gives whether it could
-    do them at once, which only sound chunks let it."""
+    many: Many | None = None
+    """How it does several chunks at once."""
     run_spans: RunSpans | None = None
     """Takes the encoded bytes, a place for the whole result, and ranges of it; writes those, and
     perhaps more. Gives whether it did, which only sound chunks let it."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from gpuzarr.engines.cpu.crew import Work
     from gpuzarr.engines.cpu.decoder import ChunkDecoder
-    from gpuzarr.engines.cpu.prepared import Span
+    from gpuzarr.engines.cpu.prepared import Frames, Span
     from gpuzarr.engines.engine import Output
     from gpuzarr.errors import ChunkFailure
     from gpuzarr.plan.batches import Batch
@@ -129,15 +129,15 @@ class BatchTask:
 
     def _go_on(self, row: int, end: int, fetcher: Fetcher) -> None:
         while row < end and not self._stopped():
-            encoded: list[memoryview] = []
+            encoded: Frames | None = None
             if self._together > 1:
                 stop = min(end, row + self._together)
                 encoded = fetcher.run(row, stop, self._stopped)
-            if encoded:
+            if encoded is not None:
                 self._write_together(row, encoded)
             else:
                 self._run_chunk(row, fetcher.chunk)
-            row += len(encoded) or 1
+            row += 1 if encoded is None else len(encoded)
 
     def _begin(self, begin: int, end: int) -> Work | None:
         """Fetch some chunks, and give what does the rest."""
@@ -149,14 +149,15 @@ class BatchTask:
 
         def finish() -> None:
             with memory:
-                if encoded and not self._stopped():
+                held = 0 if encoded is None else len(encoded)
+                if encoded is not None and not self._stopped():
                     self._write_together(begin, encoded)
                 # Where something is missing, or fails.
-                self._go_on(begin + len(encoded), end, fetcher)
+                self._go_on(begin + held, end, fetcher)
 
         return finish
 
-    def _write_together(self, row: int, encoded: list[memoryview]) -> None:
+    def _write_together(self, row: int, encoded: Frames) -> None:
         """Decode some chunks from `row` on in one go, and write them."""
         stop = row + len(encoded)
         writers = self._writers

@@ -14,19 +14,21 @@ from __future__ import annotations
 import sys
 import threading
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numcodecs.zstd
+import numpy as np
 import zstandard
 
 from gpuzarr.engines.cpu import zstd_frames
-from gpuzarr.engines.cpu.prepared import Limit, Prepared, is_part, new_bytes
+from gpuzarr.engines.cpu.prepared import Limit, Many, Prepared, is_part, new_bytes
 from gpuzarr.engines.step_error import DamageError, expect_nbytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gpuzarr.engines.cpu.prepared import RunBytes, RunMany, Span
+    from gpuzarr.engines.cpu.prepared import Buffer, Frames, RunBytes, Span
 
 SMALL_NBYTES = 1 << 14
 """Frames up to this size are decoded into memory of their own, or many into one place."""
@@ -47,7 +49,7 @@ PIECE_NBYTES = 1 << 20
 def prepare(name: str, nbytes: int | None, limit: Limit) -> Prepared:
     """The functions of zstd's step; the arguments are as in `decoders.prepare`."""
     large = nbytes is not None and nbytes > SMALL_NBYTES
-    many = _many(nbytes) if nbytes and not large else None
+    many = _many(nbytes) if nbytes and nbytes <= MEDIUM_NBYTES else None
     by_parts = nbytes is not None and nbytes >= LEAST_PARTS_NBYTES
     spans = _decode_spans if by_parts else None
     scratch = nbytes is None or nbytes > MEDIUM_NBYTES
@@ -103,25 +105,22 @@ def _decode_spans(encoded: memoryview, place: memoryview, spans: Sequence[Span])
     return False
 
 
-def _many(nbytes: int) -> RunMany | None:
+def _many(nbytes: int) -> Many | None:
     if "multi_decompress_to_buffer" not in zstandard.backend_features:
         return None
     size = nbytes.to_bytes(8, sys.byteorder)
 
-    def decode_zstd_many(frames: list[memoryview], place: memoryview) -> bool:
-        count = len(frames)
-        if count < LEAST_MANY or not zstd_frames.are_alike(frames, nbytes):
-            return False
+    def decode_frames(frames: Frames) -> Sequence[Buffer] | None:
+        segments = np.stack((frames.starts, frames.nbytes), axis=1).astype(np.uint64)
+        encoded = zstandard.BufferWithSegments(frames.data, segments.tobytes())
+        decompress: Any = _contexts.decompressor.multi_decompress_to_buffer
         try:
-            decompress: Any = _contexts.decompressor.multi_decompress_to_buffer
-            contents = decompress(frames, decompressed_sizes=size * count)
+            found: Sequence[Buffer] = decompress(encoded, decompressed_sizes=size * len(frames))
         except zstandard.ZstdError:
-            return False
-        for i, data in enumerate(contents):
-            place[i * nbytes : (i + 1) * nbytes] = data
-        return True
+            return None
+        return found
 
-    return decode_zstd_many
+    return Many(decode_frames, partial(zstd_frames.are_alike, nbytes=nbytes), LEAST_MANY)
 
 
 def _frames(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import struct
-from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from gpuzarr.engines.step_error import DamageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from gpuzarr.engines.cpu.prepared import Frames
 
 MAGIC = 0xFD2FB528
 SKIPPABLE_MAGIC = 0x184D2A50
@@ -50,13 +49,14 @@ def has_checksum(frame: memoryview) -> bool:
     return bool(frame[4] & CHECKSUM_FLAG)
 
 
-def are_alike(frames: Sequence[memoryview], nbytes: int) -> bool:
+def are_alike(frames: Frames, nbytes: int) -> bool:
     """Whether all are exactly one frame of one block that says `nbytes` of content.
 
     Only for frames with the same header, as one writer makes them of chunks of one size; False for
     others.
     """
-    first = frames[0]
+    data, starts, sizes = frames.data, frames.starts.tolist(), frames.nbytes.tolist()
+    first = data[starts[0] : starts[0] + sizes[0]]
     if not is_one_frame(first, nbytes):
         return False
     descriptor = first[4]
@@ -64,20 +64,15 @@ def are_alike(frames: Sequence[memoryview], nbytes: int) -> bool:
     header, head = bytes(first[:size]), struct.Struct(f"<{size}sHB")
     rest = head.size + (CHECKSUM_NBYTES if descriptor & CHECKSUM_FLAG else 0)
     unpack = head.unpack_from
-    with suppress(struct.error):  # a frame is shorter than its header
-        for frame in frames:
-            found, low, high = unpack(frame)  # a block's last bit, its kind and its size
-            kind = low >> 1 & 3
-            stored = 1 if kind == RLE_BLOCK else (high << 16 | low) >> 3
-            if (
-                not low & 1
-                or kind == RESERVED_BLOCK
-                or stored + rest != len(frame)
-                or found != header
-            ):
-                return False
-        return not descriptor & 3
-    return False
+    if min(sizes) < rest:
+        return False
+    for start, held in zip(starts, sizes, strict=True):
+        found, low, high = unpack(data, start)  # a block's last bit, its kind and its size
+        kind = low >> 1 & 3
+        stored = 1 if kind == RLE_BLOCK else (high << 16 | low) >> 3
+        if not low & 1 or kind == RESERVED_BLOCK or stored + rest != held or found != header:
+            return False
+    return not descriptor & 3
 
 
 def _walk_frame(encoded: memoryview, place: int) -> tuple[int, int | None]:

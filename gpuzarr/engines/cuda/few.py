@@ -10,10 +10,10 @@ chunks, converted, to pinned memory of the result's form, which one copy takes t
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gpuzarr.engines.cuda.cost import DOUBT, BatchFacts, estimate
-from gpuzarr.engines.cuda.marks import marked
 from gpuzarr.engines.cuda.transfer import find_transfer
 from gpuzarr.engines.cuda.tuning import STREAM_NBYTES, UNKNOWN_RATIO
 from gpuzarr.engines.engine import Output, PlacesReport
@@ -21,12 +21,12 @@ from gpuzarr.errors import GpuzarrError
 from gpuzarr.program import VerifyChecksum
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from gpuzarr.engines.cuda.device import Device, Event, Stream
     from gpuzarr.engines.cuda.engine import CudaEngine
     from gpuzarr.engines.cuda.slabs import Slab
-    from gpuzarr.engines.engine import FewReader, FewRequest
+    from gpuzarr.engines.engine import Brick, FewReader, FewRequest, Landing
     from gpuzarr.program import DecodeProgram
     from gpuzarr.stores.store import Store
 
@@ -79,7 +79,17 @@ class CudaFewReader:
         why = f"the host is more than {DOUBT:g} times as fast, and one copy takes the result up"
         return PlacesReport(1, 0, 1e3 * host_s, 1e3 * device_s, why)
 
-    @marked
+    def takes_brick(self, count: int) -> bool:
+        """As the host."""
+        return self._host.takes_brick(count)
+
+    def read_brick(
+        self, store: Store, brick: Brick, output: Output, stream: Any = None
+    ) -> Upload | None:
+        """Read a brick into pinned memory, and start to copy it."""
+        with self.device.mark("gpuzarr: read"):
+            return self._upload(partial(self._host.read_brick, store, brick), output, stream)
+
     def read(
         self,
         store: Store,
@@ -89,6 +99,14 @@ class CudaFewReader:
         stream: Any = None,
     ) -> Upload | None:
         """Read chunks into pinned memory, and start to copy it."""
+        read = partial(self._host.read, store, requests, missing)
+        with self.device.mark("gpuzarr: read"):
+            return self._upload(read, output, stream)
+
+    def _upload(
+        self, read: Callable[[Output], Landing | None], output: Output, stream: Any
+    ) -> Upload | None:
+        """Let the host read into pinned memory, and start to copy it."""
         device, array = self.device, output.array
         dtype, nbytes = output.conversion.result, int(array.nbytes)
         if array.dtype != dtype or not array.flags.c_contiguous:
@@ -103,7 +121,7 @@ class CudaFewReader:
         try:
             values = upload.array.view(dtype).reshape(array.shape)
             staged = Output(values, output.fill, output.conversion)
-            if self._host.read(store, requests, missing, staged) is None:
+            if read(staged) is None:
                 upload.give_back()
                 return None
             upload.start(device.address_of(array))

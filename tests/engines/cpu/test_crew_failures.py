@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 
 import gpuzarr
-from gpuzarr import few
-from gpuzarr.engines.cpu import few as cpu_few
 from gpuzarr.engines.cpu import task
 from gpuzarr.engines.cpu.crew import Crew
 from gpuzarr.engines.pool import Bell
 from tests.arrays import plain_store
+from tests.few_ways import CHUNKS, WAYS, read_few
 from tests.stored import assert_result
 
 if TYPE_CHECKING:
@@ -51,10 +50,11 @@ def test_a_full_pool_holds_nobody_up(*, in_two: bool) -> None:
     in_time(run)
 
 
-@pytest.mark.parametrize("most", [0, 128])
-def test_reads_go_on_where_the_pool_is_full(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    monkeypatch.setattr(few, "MOST_CHUNKS", most)
-    monkeypatch.setattr(cpu_few, "MUCH_COUNT", 2)
+@pytest.mark.parametrize(("most", "way"), [(0, CHUNKS), *((128, way) for way in WAYS)])
+def test_reads_go_on_where_the_pool_is_full(
+    monkeypatch: pytest.MonkeyPatch, most: int, way: str
+) -> None:
+    read_few(monkeypatch, way, most)
     monkeypatch.setattr(task, "LEAST_RUN", 2)
     values = np.arange(40 * 40, dtype="i4").reshape(40, 40)
     array = gpuzarr.open_array(plain_store(values, (7, 8)), threads=4)

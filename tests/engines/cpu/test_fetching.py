@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 import gpuzarr
-from gpuzarr import few
-from gpuzarr.engines.cpu import few as cpu_few
 from gpuzarr.stores.store import WHOLE, Blob
 from tests.arrays import CountingStore, plain_store, sharded_store
+from tests.few_ways import CHUNKS, WAYS, read_few
 from tests.stored import assert_result, compress
 
 if TYPE_CHECKING:
@@ -23,11 +22,11 @@ if TYPE_CHECKING:
 VALUES = np.arange(1, 401, dtype="i4")
 
 
-@pytest.fixture(autouse=True, params=[0, 128])
+@pytest.fixture(autouse=True, params=[(0, CHUNKS), *((128, way) for way in WAYS)])
 def _few(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """Both ways to plan."""
-    monkeypatch.setattr(few, "MOST_CHUNKS", request.param)
-    monkeypatch.setattr(cpu_few, "MUCH_COUNT", 2)
+    """All ways to plan."""
+    most, way = request.param
+    read_few(monkeypatch, way, most)
 
 
 class OddStore(CountingStore):

@@ -8,11 +8,13 @@ always with the same answer, so that nothing of it comes from memory that nobody
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 from gpuzarr.codecs.lower import lower
 from gpuzarr.engines.cpu.decoder import ChunkDecoder
+from gpuzarr.engines.cpu.prepared import Frames
 from gpuzarr.engines.step_error import StepError
 from gpuzarr.metadata import v2, v3
 from gpuzarr.metadata.model import RegularGrid
@@ -130,10 +132,11 @@ def _decode_otherwise(each: Prepared, chunk: bytes, due: bytes | str | None) -> 
             assert bytes(place) == due, "the place holds something else"
     if not each.decoder.takes_many:
         return
-    bad = memoryview(chunk)
-    for many, at in (([bad] * MANY, 0), ([*[each.good] * MANY, bad, each.good], MANY)):
+    good = bytes(each.good)
+    for many, at in (([chunk] * MANY, 0), ([*[good] * MANY, chunk, good], MANY)):
+        frames = Frames.between(memoryview(b"".join(many)), list(accumulate(map(len, many))))
         try:
-            found_many = each.decoder.decode_many(many)
+            found_many = each.decoder.decode_many(frames)
         except StepError:
             assert due is None, "refused among others"
         else:
