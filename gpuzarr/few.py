@@ -67,7 +67,7 @@ def read_few(
     if not few.reader.takes(count, output.array.nbytes):
         return None
     try:
-        if few.reader.takes_brick(count):
+        if few.reader.takes_brick(source.store, count, output.array):
             brick = few.planner.plan(source, axes)
             return few.reader.read_brick(source.store, brick, output, stream)
         requests, missing = few.plan(source, axes)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import json
 import threading
+import weakref
 from itertools import product
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -19,11 +22,15 @@ from gpuzarr.engines import pool
 from gpuzarr.engines.cpu import bricks
 from gpuzarr.engines.cpu.copying import put
 from gpuzarr.engines.cpu.decoder import ChunkDecoder
-from tests.arrays import CountingStore, plain_store, sharded_store
+from tests.arrays import plain_store, sharded_store
+from tests.engines.cpu.test_crew import full_pool
 from tests.few_ways import MEDIUM, SMALL, read_few
 from tests.pool_threads import in_pool
 from tests.stored import assert_result
 from tests.test_few import watched
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ZSTD = {"name": "zstd", "configuration": {"level": 1, "checksum": False}}
 ARRAY = np.random.default_rng(0).integers(0, 50, (12, 400), np.int32)
@@ -192,11 +199,9 @@ def test_parts_are_decoded_by_other_threads(
 
 
 def test_chunks_of_one_kind_that_cannot_be_decoded_at_once(way: str) -> None:
-    """Without a size in their heads: frames of medium size are left to other reads from then on."""
+    """Without a size in their heads: those of medium size are left to other reads from then on."""
     compressor = zstandard.ZstdCompressor(write_content_size=False)
-    store = CountingStore(
-        plain_store(ARRAY, (4, 4), encode=compressor.compress, codecs=("bytes", ZSTD))
-    )
+    store = plain_store(ARRAY, (4, 4), encode=compressor.compress, codecs=("bytes", ZSTD))
     array = gpuzarr.open_array(store, threads=3)
     with watched() as said:
         for row in (1, 2, 3):
@@ -260,3 +265,83 @@ def test_medium_chunks_are_written_out_of_their_own_memory(
             assert_result(array[key], volume[key])
     assert said == [True] * 3
     assert not gathered
+
+
+def test_one_sparse_read_says_nothing_of_others() -> None:
+    values = np.arange(64 * 64, dtype="i4").reshape(64, 64)
+    store = plain_store(
+        values,
+        (4, 4),
+        encode=zstd,
+        codecs=("bytes", ZSTD),
+        skip=lambda at: at[0] < 4 and at != (0, 1),
+    )
+    array = gpuzarr.open_array(store, threads=3)
+    with watched() as said:
+        found = array[:16, :16]
+        assert_result(array[16:, 8:40], values[16:, 8:40].copy())
+    assert said == [True, True]
+    assert (found[:4, 4:8] == values[:4, 4:8]).all()
+    assert not found[4:].any()
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("absent", [0, 33, 34, 66, 99])  # threads begin at 33 and 66
+def test_what_is_missing_moves_nothing(
+    tmp_path: Path, absent: int, monkeypatch: pytest.MonkeyPatch, *, full: bool
+) -> None:
+    """Behind what other threads decode, in stores that read several chunks with one call.
+
+    Once a store that found nothing for a thread's first chunk began anew at the beginning of the
+    memory, over what the thread before was decoding.
+    """
+    noise = np.random.default_rng(5).integers(0, 2**31, (4, 400), "i4")
+    store = plain_store(noise, (4, 4), encode=zstd, codecs=("bytes", ZSTD))
+    references: dict[str, Any] = {"zarr.json": store.pop("zarr.json").decode()}
+    data = tmp_path / "data"
+    place = 0
+    for key, value in store.items():
+        references[key] = [str(data), place, len(value)]
+        place += len(value)
+    data.write_bytes(b"".join(store.values()))
+    expected = noise.copy()
+    del references[f"c/0/{absent}"]
+    expected[:, 4 * absent : 4 * absent + 4] = 0
+    (tmp_path / "references.json").write_text(json.dumps({"version": 1, "refs": references}))
+    for key, value in store.items():
+        (tmp_path / "array" / key).parent.mkdir(parents=True, exist_ok=True)
+        if key in references:
+            (tmp_path / "array" / key).write_bytes(value)
+    (tmp_path / "array" / "zarr.json").write_text(references["zarr.json"])
+    if full:  # the caller decodes all, but not before all is fetched
+        monkeypatch.setattr(pool.Pool, "start", lambda *_: True)
+    for path in ("references.json", "array"):
+        array = gpuzarr.open_array(tmp_path / path, threads=3)
+        with watched() as said:
+            for _ in range(3):
+                assert_result(array[...], expected)
+        assert said == [True] * 3
+
+
+def test_nothing_is_kept_of_a_brick() -> None:
+    """Nor before the garbage collector comes, nor in the queue of a pool that is busy."""
+    array = lines("zstd", threads=3)
+    assert_result(array[5], ARRAY[5])
+    made: list[weakref.ref[Any]] = []
+    start = bricks._Part.__init__  # noqa: SLF001
+
+    def noted(self: Any, *arguments: Any) -> None:
+        made.append(weakref.ref(self))
+        start(self, *arguments)
+
+    gc.disable()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(bricks._Part, "__init__", noted)  # noqa: SLF001
+            assert_result(array[6], ARRAY[6])
+            with full_pool():
+                assert_result(array[7], ARRAY[7])
+                assert [part for part in made if part() is not None] == []
+    finally:
+        gc.enable()
+    assert made

@@ -220,8 +220,8 @@ class FewReader(Protocol):
         """
         ...
 
-    def takes_brick(self, count: int) -> bool:
-        """Whether it had rather have so many chunks as a brick."""
+    def takes_brick(self, store: Store, count: int, array: DeviceArray) -> bool:
+        """Whether it had rather have so many chunks as a brick, for this output's array."""
         ...
 
     def read_brick(

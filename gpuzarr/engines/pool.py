@@ -84,14 +84,19 @@ class Bell:
 
 
 class Task:
-    """Work for a thread of a pool, and how it went."""
+    """Work for a thread of a pool, and how it went.
+
+    The first thread that runs or cancels it has it for itself: one that was interrupted at that may
+    cancel it still.
+    """
 
     __slots__ = ("_claim", "_under_way", "_work", "error", "is_done")
 
     def __init__(self, work: Callable[[], None]) -> None:
         """Nobody has begun it."""
-        self._work = work
-        self._claim = threading.Lock()
+        self._work: Callable[[], None] | None = work
+        self._claim: dict[str, int] = {}
+        """Whose it is; it has an entry at once, whatever interrupts that."""
         self._under_way = threading.Lock()
         self._under_way.acquire()
         self.is_done = False
@@ -100,10 +105,12 @@ class Task:
 
     def run(self) -> None:
         """Do the work, unless somebody has begun it or it was cancelled."""
-        if not self._claim.acquire(blocking=False):
+        work = self._work if self._is_mine() else None
+        if work is None:
             return
+        self._work = None  # it may refer to this, and hold much
         try:
-            self._work()
+            work()
         except BaseException as error:  # noqa: BLE001  it is the asker's
             self.error = error
         finally:
@@ -112,10 +119,17 @@ class Task:
 
     def cancel(self) -> bool:
         """Whether nobody has begun it; nobody will, then."""
-        if not self._claim.acquire(blocking=False):
+        if not self._is_mine():
             return False
-        self._under_way.release()
+        self._work = None
+        with suppress(RuntimeError):  # it is done, by this thread
+            self._under_way.release()
         return True
+
+    def _is_mine(self) -> bool:
+        """Whether no other thread has begun or cancelled it, or will."""
+        me = threading.get_ident()
+        return self._claim.setdefault("by", me) == me
 
     def wait(self) -> None:
         """Return when nobody does it any more, or will."""

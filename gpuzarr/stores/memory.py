@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from gpuzarr.stores.store import Buffer
 
 
+def is_memory(store: Store) -> bool:
+    """Whether reading from a store waits for nothing: it is a dict."""
+    return type(store) is MappingStore and type(store.mapping) is dict
+
+
 class MappingStore(Store):
     """The values of a mapping, read-only.
 

@@ -81,7 +81,7 @@ class ReadRow(Protocol):
 
         Args:
             wanted: what to read.
-            memory: where to put it.
+            memory: where to put it, behind what is used of it already.
             stopped: whether to give up; asked after each range.
 
         Returns:

@@ -22,8 +22,10 @@ from gpuzarr.engines.cpu.fetcher import MOST_HELD_NBYTES, EncodedMemory
 from gpuzarr.engines.cpu.few_requests import FewReads
 from gpuzarr.engines.cpu.few_writes import put_fill, put_part
 from gpuzarr.engines.cpu.prepared import Frames
+from gpuzarr.engines.cpu.session import is_much
 from gpuzarr.engines.pool import Task, in_worker, shared_pool, wait_for
 from gpuzarr.errors import ChunkError
+from gpuzarr.stores.memory import is_memory
 from gpuzarr.stores.store import row_reader
 
 if TYPE_CHECKING:
@@ -59,14 +61,22 @@ class BrickReader:
         self._decoder = decoder
         self._threads = threads
         self._nbytes = program.decoded_nbytes(shape)
-        self._takes_small = decoder.takes_many and 0 < len(shape) <= MOST_AXES
-        self._takes_medium = self._takes_small and decoder.many is not None and threads > 1
+        self._program = program
+        self._takes_any = decoder.takes_many and 0 < len(shape) <= MOST_AXES
+        self._at_once = decoder.many is not None
+        """Whether chunks that were seen so far can be decoded at once."""
 
-    def takes(self, count: int) -> bool:
+    def takes(self, store: Store, count: int) -> bool:
         """Whether so many chunks are better read as a brick."""
-        if self._nbytes <= SMALL_NBYTES:
-            return self._takes_small and count >= LEAST_COUNT
-        return self._takes_medium and count >= LEAST_MEDIUM_COUNT and self._nbytes <= MEDIUM_NBYTES
+        if not self._takes_any or not suits(store):
+            return False
+        if self._nbytes > SMALL_NBYTES:
+            is_medium = self._nbytes <= MEDIUM_NBYTES and self._threads > 1
+            return is_medium and self._at_once and count >= LEAST_MEDIUM_COUNT
+        total = count * self._nbytes
+        if self._threads > 1 and not self._at_once and is_much(self._program, count, total):
+            return False  # threads are to decode them one by one
+        return count >= LEAST_COUNT
 
     def read(self, store: Store, brick: Brick, output: Output) -> bool:
         """Read a brick; whether all went well.
@@ -74,22 +84,22 @@ class BrickReader:
         Raises:
             GpuzarrError: or another of `few_requests.PASSED_ON`; a read with columns tells it.
         """
-        if type(output.array) is not np.ndarray:  # others assign in their own way
-            return False
         parts: list[_Part] = []
-        with EncodedMemory() as memory:
-            fetched = _Fetched(store, brick.requests, memory)
-            try:
-                return self._fetch(brick, fetched, parts) and self._write(brick, parts, output)
-            finally:
-                wait_for([part.task for part in parts if part.task is not None])
+        memory = EncodedMemory()
+        fetched = _Fetched(store, brick.requests, memory)
+        try:
+            done = self._fetch(brick, fetched, parts) and self._write(brick, parts, output)
+        finally:
+            wait_for([part.task for part in parts if part.task is not None])
+        memory.give_back()  # not where that was interrupted: somebody reads it still
+        return done
 
     def _fetch(self, brick: Brick, fetched: _Fetched, parts: list[_Part]) -> bool:
         """Fetch the chunks for one thread after the other; whether they are not too large."""
         chunks, many = brick.chunks, self._decoder.many
         nchunks = len(brick.requests if chunks is None else chunks)
         count = 1
-        if many is not None and self._threads > 1 and not in_worker():
+        if self._at_once and self._threads > 1 and not in_worker():
             count = max(1, min(self._threads, nchunks, nchunks * self._nbytes // PART_NBYTES))
         edges = [nchunks * i // count for i in range(count + 1)]
         for begin, end in pairwise(edges) if nchunks else ():
@@ -109,11 +119,9 @@ class BrickReader:
             return True
         many, stored = self._decoder.many, sum(len(part.rows) for part in some)
         is_small = self._nbytes <= SMALL_NBYTES
-        at_once = (
-            many is not None
-            and stored >= (LEAST_COUNT if is_small else LEAST_MEDIUM_COUNT)
-            and all(many.takes(part.frames) for part in some)
-        )
+        at_once = many is not None and (not is_small or stored >= LEAST_COUNT)
+        if many is not None and at_once and not all(many.takes(part.frames) for part in some):
+            self._at_once = at_once = False  # other chunks will be like these
         some.reverse()  # the caller's own comes first
         count = prod(len(chunks) for chunks, _, _ in brick.axes)
         missing: set[int] = set()
@@ -123,7 +131,6 @@ class BrickReader:
         if is_small:
             self._write_together(brick, some, missing, output, at_once=at_once)
             return True
-        self._takes_medium = at_once  # other chunks will be like these
         if at_once:
             takes, puts = (list(product(*each)) for each in list(zip(*brick.axes, strict=True))[1:])
             for row in missing:
@@ -157,6 +164,11 @@ class BrickReader:
         if missing:
             values[list(missing)] = output.fill
         put_brick(output, brick.axes, values)
+
+
+def suits(store: Store) -> bool:
+    """Whether one thread may as well read all chunks of a brick: there is nothing to wait for."""
+    return row_reader(store) is not None or is_memory(store)
 
 
 class _Part:
@@ -226,7 +238,10 @@ class _Fetched:
         wanted = self._requests[len(ends) : stop]
         read_row = row_reader(self._store)
         if wanted and read_row is not None:
+            used = memory.used
             ends += read_row(wanted, memory, self._is_much)
+            if memory.used < used:  # a store that begins anew, over what is being decoded
+                return False
         left = self._requests[len(ends) : stop]
         reads = FewReads(self._store, left)
         for number in range(len(left)):
@@ -236,8 +251,8 @@ class _Fetched:
             data = reads.fetch(number, memory)
             if data is None:
                 self._missing.add(len(ends))
-            else:
-                memory.put(data, used)
+            elif not memory.put(data, used):
+                return False
             ends.append(memory.used)
         return True
 

@@ -83,6 +83,10 @@ class EncodedMemory:
 
     def __exit__(self, *_: object) -> None:
         """Leave the memory to others."""
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Leave the memory to others."""
         if len(self._memory) <= KEPT_NBYTES:
             _kept.append(self._memory)
 
@@ -100,11 +104,21 @@ class EncodedMemory:
             self._memory = more
         return self._memory.data[used:end]
 
-    def put(self, data: memoryview, used: int) -> None:
-        """Hold bytes behind the first `used`, where they are perhaps already."""
+    def put(self, data: memoryview, used: int) -> bool:
+        """Hold bytes behind the first `used`, where they are perhaps already, if they are not many.
+
+        Says whether it does.
+        """
         self.used = used
-        place = self.allocate(len(data))
-        place[:] = data
+        if len(data) > MOST_HELD_NBYTES:
+            return False
+        try:
+            place = self.allocate(len(data))
+        except MemoryError:
+            self.used = used
+            return False
+        place[:] = data.cast("B")
+        return True
 
     def all(self) -> memoryview:
         """What is used."""
@@ -194,7 +208,8 @@ class Fetcher:
             if self._data is None:
                 memory.clear(used)
                 break
-            memory.put(self._data, used)
+            if not memory.put(self._data, used):
+                break
             ends.append(memory.used)
         return Frames.between(memory.all(), ends) if ends else None
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpuzarr.engines.cpu.bricks import BrickReader
-from gpuzarr.engines.cpu.copying import view
+from gpuzarr.engines.cpu.copying import put, view
 from gpuzarr.engines.cpu.crew import Crew
 from gpuzarr.engines.cpu.decoders import may_run_here
 from gpuzarr.engines.cpu.fetcher import MOST_HELD_NBYTES, EncodedMemory
@@ -68,7 +68,6 @@ class CpuFewReader:
         """Take what chunks of one program and shape are decoded with."""
         self._decoder = decoder
         self._program = program
-        self._shape = tuple(shape)
         self._nbytes = program.decoded_nbytes(shape)
         self._threads = threads
         self._in_boxes = not program.steps and self._nbytes >= BOX_NBYTES
@@ -90,9 +89,9 @@ class CpuFewReader:
     def places(self, count: int, nbytes: int) -> None:
         """There is one place."""
 
-    def takes_brick(self, count: int) -> bool:
-        """Many small ones."""
-        return self._bricks.takes(count)
+    def takes_brick(self, store: Store, count: int, array: object) -> bool:
+        """Many small ones; arrays of other kinds than NumPy's own assign in their own way."""
+        return type(array) is np.ndarray and self._bricks.takes(store, count)
 
     def read_brick(
         self, store: Store, brick: Brick, output: Output, stream: object = None
@@ -130,10 +129,13 @@ class CpuFewReader:
         if self._nbytes > FEW_NBYTES and not self._reads_boxes(store, requests):
             return False
         count = sum(len(request.chunks) for request in requests)
-        much = is_much(self._program, count, count * self._nbytes)
-        if much and self._threads > 1 and count > 1:
+        if self._is_much(count) and self._threads > 1 and count > 1:
             return self._read_in_threads(store, requests, output)
         return self._read_some(store, requests, output, _never)
+
+    def _is_much(self, count: int) -> bool:
+        """Whether so many chunks are worth another thread."""
+        return is_much(self._program, count, count * self._nbytes)
 
     def _read_in_threads(
         self, store: Store, requests: Sequence[FewRequest], output: Output
@@ -299,12 +301,14 @@ class CpuFewReader:
 
     def _write(self, encoded: memoryview, chunk: FewChunk, output: Output) -> None:
         """Decode a chunk, and write what is taken of it."""
-        if output.conversion.identity:
-            target = view(output.array, chunk.put)
-            if target.nbytes == self._nbytes and self._is_memory(target):
-                self._decoder.decode(encoded, target.reshape(-1).view(np.uint8).data)
-                return
-        put_part(output, chunk.put, self._decode(encoded, chunk.take))
+        if not output.conversion.identity:
+            put_part(output, chunk.put, self._decode(encoded, chunk.take))
+            return
+        target = view(output.array, chunk.put)
+        if target.nbytes == self._nbytes and self._is_memory(target):
+            self._decoder.decode(encoded, target.reshape(-1).view(np.uint8).data)
+        else:
+            put(target, self._decode(encoded, chunk.take))
 
     def _decode(self, encoded: memoryview, take: tuple[slice, ...]) -> NDArray[Any]:
         """What is taken of a chunk."""

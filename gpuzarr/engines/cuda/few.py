@@ -13,6 +13,8 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from gpuzarr.engines.cuda.cost import DOUBT, BatchFacts, estimate
 from gpuzarr.engines.cuda.transfer import find_transfer
 from gpuzarr.engines.cuda.tuning import STREAM_NBYTES, UNKNOWN_RATIO
@@ -32,6 +34,10 @@ if TYPE_CHECKING:
 
 MOST_NBYTES = 1 << 24
 """Results above this size go through a session, which uploads some while it decodes others."""
+
+
+_PINNED = np.empty(0)
+"""Of the kind of array that the host reads into."""
 
 
 class CudaFewReader:
@@ -79,9 +85,10 @@ class CudaFewReader:
         why = f"the host is more than {DOUBT:g} times as fast, and one copy takes the result up"
         return PlacesReport(1, 0, 1e3 * host_s, 1e3 * device_s, why)
 
-    def takes_brick(self, count: int) -> bool:
-        """As the host."""
-        return self._host.takes_brick(count)
+    def takes_brick(self, store: Store, count: int, array: object) -> bool:
+        """As the host, into pinned memory."""
+        del array
+        return self._host.takes_brick(store, count, _PINNED)
 
     def read_brick(
         self, store: Store, brick: Brick, output: Output, stream: Any = None

@@ -180,14 +180,14 @@ class ReferenceStore(Store):
 
         What lies side by side in a file is read by one call.
         """
-        row = FileRow(memory)
+        begin, row = memory.used, FileRow(memory)
         # What fails is left to `read`, which tells what it is.
         with suppress(OSError, ValueError, MemoryError):
             for one in wanted:
                 if not self._add(row, one) or stopped():
                     break
             row.flush()
-        memory.clear(row.ends[-1] if row.ends else 0)
+        memory.clear(row.ends[-1] if row.ends else begin)
         return row.ends
 
     def list(self, prefix: str = "") -> Iterator[tuple[str, bool]]:
