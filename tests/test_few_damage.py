@@ -86,7 +86,7 @@ DAMAGE: dict[str, Callable[[bytes, int], bytes | None]] = {
 }
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(
     st.sampled_from(sorted(stores())),
     st.lists(st.tuples(st.sampled_from(sorted(DAMAGE)), st.integers(0, 400), st.integers(0, 8))),

@@ -95,7 +95,7 @@ def test_one_element_of_a_chunk_is_one_request() -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_a_shards_index_is_read_once_and_neighbours_together(threads: int, way: str) -> None:
+def test_a_shards_index_is_read_once_and_neighbours_together(threads: int) -> None:
     values = numbers((8, 8), "i4")
     store = CountingStore(sharded(values, (4, 8), (2, 2)))
     array = gpuzarr.open_array(store, threads=threads)
@@ -106,9 +106,8 @@ def test_a_shards_index_is_read_once_and_neighbours_together(threads: int, way: 
     assert store.taken() == [("c/0/0", 112, 16)]
     assert_result(array[:4, :2], values[:4, :2].copy())  # rows 0 and 4 of the index: a small gap
     reads = store.taken()
-    by_caller = threads == 1 or way == SMALL
-    assert sum(nbytes for _, _, nbytes in reads) == (80 if by_caller else 32)
-    assert len(reads) == (1 if by_caller else 2)
+    assert sum(nbytes for _, _, nbytes in reads) == (80 if threads == 1 else 32)
+    assert len(reads) == min(threads, 2)
 
 
 def test_what_lies_far_apart_is_not_read_together() -> None:

@@ -11,7 +11,7 @@ from tests.kernels.host_kernels import SANITIZE
 if TYPE_CHECKING:
     import pytest
 
-MOST = 12
+MOST = 6
 """Parameters of a test that are taken by chance: with others, its kernels touch memory alike."""
 
 

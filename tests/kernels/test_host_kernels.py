@@ -250,7 +250,7 @@ def test_kernels_under_sanitizers() -> None:
         cwd=folder.parents[1],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
