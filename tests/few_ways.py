@@ -6,27 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from gpuzarr import few
 from gpuzarr.engines.cpu import bricks
-from gpuzarr.engines.cpu import few as cpu_few
 
 if TYPE_CHECKING:
     import pytest
 
 NEVER = 1 << 30
 
-
-def _always(*arguments: Any) -> bool:
-    del arguments
-    return True
-
-
 CHUNKS, SMALL, MEDIUM = "chunks", "small", "medium"
 WAYS: dict[str, tuple[tuple[Any, str, Any], ...]] = {
-    # One by one, in threads.
-    CHUNKS: (
-        (bricks, "LEAST_COUNT", NEVER),
-        (bricks, "LEAST_MEDIUM_COUNT", NEVER),
-        (cpu_few, "is_much", _always),
-    ),
+    # One by one, in threads: for these `conftest.py` has any chunks be many.
+    CHUNKS: ((bricks, "LEAST_COUNT", NEVER), (bricks, "LEAST_MEDIUM_COUNT", NEVER)),
     # Bricks of small chunks, which are written together; threads decode parts.
     SMALL: ((bricks, "LEAST_COUNT", 2), (bricks, "PART_NBYTES", 1)),
     # Bricks of those that are written one by one.
