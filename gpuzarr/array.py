@@ -16,7 +16,7 @@ from gpuzarr.engines.conversion import check_out, make_conversion
 from gpuzarr.errors import GpuzarrError
 from gpuzarr.explain import Explanation, explain_selection
 from gpuzarr.node import OpenOptions, load_array, load_attributes
-from gpuzarr.pending import PendingRead, Request, named_errors, read_selection
+from gpuzarr.pending import NamedErrors, PendingRead, Request, read_selection
 from gpuzarr.plan.grid import grid_axes, grid_shape, grid_sizes, grid_text
 from gpuzarr.plan.selection import (
     normalize_blocks,
@@ -262,7 +262,7 @@ class Array:
 
     def explain(self, key: Any = ...) -> Explanation:
         """What reading `array[key]` would do, without decoding anything: a report that prints."""
-        with named_errors(self._store.name, self._path):
+        with NamedErrors(self._store.name, self._path):
             snapshot = self._snapshot
             selection = normalize_selection(key, snapshot.metadata.shape)
             return explain_selection(self._prepare(snapshot), selection)
@@ -344,7 +344,7 @@ class Array:
         if out is not None and dtype is None:
             dtype = getattr(out, "dtype", None)  # `check_out` says what it must be
         request = self._request(normalize, key, dtype=dtype, scale=scale, offset=offset)
-        with named_errors(self._store.name, self._path):
+        with NamedErrors(self._store.name, self._path):
             if out is not None:
                 check_out(out, request.selection.shape, request.conversion, request.source.engine)
             return read_selection(request, out, stopped, stream)
@@ -359,7 +359,7 @@ class Array:
         offset: float | None,
     ) -> Request:
         """Hop 4."""
-        with named_errors(self._store.name, self._path):
+        with NamedErrors(self._store.name, self._path):
             snapshot = self._snapshot
             source = self._prepare(snapshot)
             selection = normalize(key, snapshot.metadata)

@@ -17,11 +17,11 @@ from gpuzarr.engines.engine import Output
 from gpuzarr.errors import GpuzarrError
 from gpuzarr.pending import (
     Copy,
+    NamedErrors,
     PendingRead,
     Request,
     common_place,
     copies_to,
-    named_errors,
 )
 from gpuzarr.plan.chunk_table import plan_chunks
 from gpuzarr.plan.joint import JointPlan, Wanted
@@ -169,7 +169,7 @@ def start_batch(  # noqa: PLR0913  everything that a read is made of
     """
     streams = {} if streams is None else streams
     sources = {id(request.source): request.source for request in requests}
-    with named_errors(*common_place(list(sources.values()))):
+    with NamedErrors(*common_place(list(sources.values()))):
         results = _Results()
         due = len(requests) if stacks is None else len(stacks)
         if outs is not None and len(outs) != due:
@@ -272,18 +272,27 @@ def _share(  # noqa: PLR0913, PLR0917  everything that an engine needs
     """What an engine does: its outputs, and a part for each program."""
     outputs: list[Output] = []
     known: dict[object, int] = {}
-    parts: dict[DecodeProgram, tuple[dict[int, int], list[ArraySource], list[Wanted]]] = {}
+    parts: dict[DecodeProgram, tuple[list[ArraySource], list[Wanted]]] = {}
+    kinds: dict[object, int] = {}
+    homes: dict[int, tuple[int, int, list[Wanted]]] = {}
     for number in rows:
         request, place = requests[number], results.places[number]
         source, selection = request.source, request.selection
-        numbers, sources, wanted = parts.setdefault(source.codecs.program, ({}, [], []))
-        array = numbers.setdefault(id(source), len(sources))
-        if array == len(sources):
+        home = homes.get(id(source))
+        if home is None:
+            sources, wanted = parts.setdefault(source.codecs.program, ([], []))
+            kind_of_source = kinds.setdefault(_kind_of_source(source), len(kinds))
+            home = homes[id(source)] = (len(sources), kind_of_source, wanted)
             sources.append(source)
-        together = place.number is not None and all(
-            isinstance(axis, Span) for axis in selection.axes
+        array, kind_of_source, wanted = home
+        axes = selection.axes
+        spans = tuple([(axis.dim, axis.step) for axis in axes if isinstance(axis, Span)])
+        together = place.number is not None and len(spans) == len(axes)
+        kind = (
+            (id(place.array), kind_of_source, request.conversion, spans, selection.canonical_shape)
+            if together
+            else number
         )
-        kind = (id(place.array), _kind_of_output(request)) if together else number
         output = known.get(kind)
         if output is None:
             output = known[kind] = len(outputs)
@@ -291,7 +300,7 @@ def _share(  # noqa: PLR0913, PLR0917  everything that an engine needs
             outputs.append(Output(view, source.fill, request.conversion))
         wanted.append(Wanted(array, selection, output, place.number if together else None))
     uses = []
-    for _, sources, _ in parts.values():
+    for sources, _ in parts.values():
         mine = []
         for array, source in enumerate(sources):
             cache = caches.get(id(source))
@@ -313,7 +322,7 @@ def _share(  # noqa: PLR0913, PLR0917  everything that an engine needs
                 ),
                 use,
             )
-            for (program, (_, sources, wanted)), use in zip(parts.items(), uses, strict=True)
+            for (program, (sources, wanted)), use in zip(parts.items(), uses, strict=True)
         ],
         stream,
     )
@@ -329,19 +338,11 @@ def _view(place: _Place, selection: Selection, *, together: bool) -> DeviceArray
     return place.array[place.number, ...].reshape(selection.canonical_shape)
 
 
-def _kind_of_output(request: Request) -> object:
-    """Selections that have this in common are written to one output."""
-    source, selection = request.source, request.selection
+def _kind_of_source(source: ArraySource) -> object:
+    """Arrays that have this in common may be written to one output."""
     fill = source.fill
     variable = fill.dtype.hasobject or fill.dtype.kind == "T"
-    spans = tuple((axis.dims, axis.step) for axis in selection.axes if isinstance(axis, Span))
-    return (
-        source.codecs.program,
-        request.conversion,
-        id(source) if variable else fill.tobytes(),
-        spans,
-        selection.canonical_shape,
-    )
+    return source.codecs.program, id(source) if variable else fill.tobytes()
 
 
 class _Finder:

@@ -51,6 +51,8 @@ def make_conversion(
             raise SelectionError(f"there is no field {field!r}; fields are {known}")
         stored = stored.fields[field][0]  # type: ignore[index]
     scaled = scale is not None or offset is not None
+    if dtype is None and not scaled:
+        return Conversion(stored, stored, field=field)
     if dtype is None:
         dtype = default_float(stored) if scaled and is_number(stored) else stored
     dtype = np.dtype(dtype)

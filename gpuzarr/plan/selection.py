@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 MOST_DIMENSIONS = 64
 """NumPy's limit; before NumPy 2 it is 32, and NumPy itself says so."""
 
+PLAIN = frozenset((slice, int))
+"""Types of what needs no other form; they make up nearly all keys that a program reads many of."""
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -109,6 +112,8 @@ def normalize_selection(key: Any, shape: Sequence[int]) -> Selection:
     >>> normalize_selection((slice(None, None, -2), 3), (5, 4)).shape
     (3,)
     """
+    if type(key) is tuple and len(key) == len(shape) and PLAIN.issuperset(map(type, key)):
+        return _basic(key, shape, None)
     entries, field = _expand(key, shape)
     if not any(isinstance(entry, np.ndarray) for entry in entries):
         return _basic(entries, shape, field)

@@ -59,8 +59,7 @@ class Boxes:
         source = start @ np.asarray(strides, np.int64) + owner * self._chunk_nbytes
         self._sources: list[int] = source.tolist()
         self._targets: list[int] = (out_start @ np.asarray(array.strides, np.int64)).tolist()
-        self._shapes = list(map(tuple, extent[:, :-1].tolist()))
-        self._rows = list(map(row_type, (extent[:, -1] * itemsize).tolist()))
+        self._forms = _forms(extent, itemsize)
 
     @classmethod
     def of(
@@ -99,9 +98,21 @@ class Boxes:
         source = values.reshape(-1).view(np.uint8).data
         begin = chunk * self._chunk_nbytes
         memory, out_strides, strides = self._memory, self._out_strides, self._strides
-        for shape, row, place, target in zip(
-            *(self._shapes[rows], self._rows[rows], self._sources[rows], self._targets[rows]),
-            strict=True,
+        for (shape, row), place, target in zip(
+            self._forms[rows], self._sources[rows], self._targets[rows], strict=True
         ):
             to: NDArray[Any] = np.ndarray(shape, row, memory, target, out_strides)
             to[...] = np.ndarray(shape, row, source, place - begin, strides)
+
+
+def _forms(
+    extent: NDArray[np.int64], itemsize: int
+) -> list[tuple[tuple[int, ...], np.dtype[np.void]]]:
+    """Of each piece how many rows it has along which axes, and what a row is.
+
+    Pieces that are alike share them: Python's garbage collector looks at each of many new tuples.
+    """
+    weights = np.cumprod(np.append(1, extent.max(axis=0)[:-1]))
+    _, heads, kinds = np.unique((extent - 1) @ weights, return_index=True, return_inverse=True)
+    known = [(tuple(rows), row_type(last * itemsize)) for *rows, last in extent[heads].tolist()]
+    return [known[kind] for kind in kinds.tolist()]

@@ -71,20 +71,27 @@ class PieceWriter:
         self._looked = False
         self._steps = [axis.step if axis.dims else None for axis in axes]
 
+    # Flat lists: Python's garbage collector would look at each of many new lists.
+
     @cached_property
-    def _starts(self) -> list[list[int]]:
-        found: list[list[int]] = self._start.tolist()
+    def _starts(self) -> list[int]:
+        found: list[int] = self._start.reshape(-1).tolist()
         return found
 
     @cached_property
-    def _out_starts(self) -> list[list[int]]:
-        found: list[list[int]] = self._out_start.tolist()
+    def _out_starts(self) -> list[int]:
+        found: list[int] = self._out_start.reshape(-1).tolist()
         return found
 
     @cached_property
-    def _extents(self) -> list[list[int]]:
-        found: list[list[int]] = self._extent.tolist()
+    def _extents(self) -> list[int]:
+        found: list[int] = self._extent.reshape(-1).tolist()
         return found
+
+    def _columns(self, row: int) -> slice:
+        """Where a piece stands in these lists."""
+        naxes = len(self._axes)
+        return slice(row * naxes, row * naxes + naxes)
 
     def allow_direct(self, layout: Layout, chunk_shapes: NDArray[np.int64]) -> None:
         """Find the chunks whose decoded bytes are, as they are, one run of the output's memory.
@@ -217,11 +224,13 @@ class PieceWriter:
             self._find_runs()
         row, end = self._first[chunk], self._first[stop]
         owners, ends = self._owners, self._run_ends
-        boxes = self._boxes_of(values, values.shape[1:])
         while row < end:
             until = min(end, ends[row])
             begin = owners[row] - chunk
-            if boxes is not None and until - row < LEAST_RUN:
+            boxes = None
+            if until - row < LEAST_RUN:
+                boxes = self._boxes_of(values, values.shape[1:])
+            if boxes is not None:
                 while until < end and ends[until] - until < LEAST_RUN:
                     until = min(end, ends[until])
                 boxes.copy(slice(row, until), chunk, values)
@@ -254,11 +263,9 @@ class PieceWriter:
     def _run_target(self, row: int, count: int) -> NDArray[Any]:
         """(count, ...) where the pieces of so many chunks go that stand side by side."""
         axis = self._run_axes[row]
-        places = [
-            slice(first, first + extent)
-            for first, extent in zip(self._out_starts[row], self._extents[row], strict=True)
-        ]
-        first, extent = self._out_starts[row][axis], self._extents[row][axis]
+        places = self._target_slices(row)
+        first = places[axis].start
+        extent = places[axis].stop - first
         places[axis] = slice(first, first + count * extent)
         block = self._output.array[tuple(places)]
         split: NDArray[Any] = block.reshape(
@@ -308,6 +315,7 @@ class PieceWriter:
 
     def _source(self, row: int) -> Index:
         """Where the values of a piece lie in its chunk, with an axis for each of the output's."""
+        columns = self._columns(row)
         return tuple(
             [
                 None
@@ -316,19 +324,21 @@ class PieceWriter:
                 if step == 1
                 else _slice(first, first + count * step, step)
                 for first, count, step in zip(
-                    self._starts[row], self._extents[row], self._steps, strict=True
+                    self._starts[columns], self._extents[columns], self._steps, strict=True
                 )
             ]
         )
 
+    def _target_slices(self, row: int) -> list[slice]:
+        columns = self._columns(row)
+        return [
+            slice(first, first + count)
+            for first, count in zip(self._out_starts[columns], self._extents[columns], strict=True)
+        ]
+
     def _target(self, row: int) -> Index:
         if not self._lists:
-            return tuple(
-                [
-                    slice(first, first + count)
-                    for first, count in zip(self._out_starts[row], self._extents[row], strict=True)
-                ]
-            )
+            return tuple(self._target_slices(row))
         places: list[Any] = []
         for axis, start, extent in zip(
             self._axes, self._out_start[row].tolist(), self._extent[row].tolist(), strict=True

@@ -45,7 +45,7 @@ WORK_NBYTES = 1 << 19
 """Decoded bytes of a piece of work, about: much beside what taking it from a queue costs, little
 beside what a thread waits in the end for another one."""
 
-RUN_NBYTES = 1 << 18
+RUN_NBYTES = 1 << 19
 """Decoded bytes of small chunks that are done together: they stay in a core's own cache."""
 
 RUNS, LEAST_RUN = 4, 32
@@ -116,10 +116,10 @@ class BatchTask:
             return [partial(self._begin, begin, min(begin + step, count)) for begin in begins]
         if self.decoded_nbytes <= WORK_NBYTES:
             return [partial(self._run, 0, count)]
-        number = np.cumsum(self._batch.chunks.decoded_nbytes) // WORK_NBYTES
         # A request is read once, by one thread.
-        cuts = changes(np.append(0, number[:-1])) & changes(self._batch.request)
-        edges = [0, *(np.flatnonzero(cuts[1:]) + 1).tolist(), count]
+        requests = np.flatnonzero(changes(self._batch.request))
+        before = np.append(0, np.cumsum(self._batch.chunks.decoded_nbytes)[:-1])
+        edges = [*requests[changes(before[requests] // WORK_NBYTES)].tolist(), count]
         return [partial(self._run, begin, end) for begin, end in pairwise(edges)]
 
     def _run(self, begin: int, end: int) -> None:
