@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from gpuzarr.plan.selection import Selection
     from gpuzarr.source import ArraySource
 
-logs = tuple(logging.getLogger(f"gpuzarr.{name}") for name in ("array", "store", "engine"))
+array_log, store_log, engine_log = (
+    logging.getLogger(f"gpuzarr.{name}") for name in ("array", "store", "engine")
+)
 
 MOST_CHUNKS = 128
 """Chunks from which on columns are faster."""
@@ -61,7 +63,7 @@ def read_few(
     """
     few = _few_chunks(source, selection)
     axes = None if few is None else few.cut(selection)
-    if few is None or axes is None or any(log.isEnabledFor(logging.INFO) for log in logs):
+    if few is None or axes is None or _is_told():
         return None
     count = _count(axes)
     if not few.reader.takes(count, output.array.nbytes):
@@ -98,6 +100,16 @@ def _few_chunks(source: ArraySource, selection: Selection) -> FewChunks | None:
         derived["few"] = FewChunks.of(source)
     few: FewChunks | None = derived["few"]
     return None if selection.field is not None else few
+
+
+def _is_told() -> bool:
+    """Whether a log wants to know of reads, of which these say nothing."""
+    info = logging.INFO
+    return (
+        array_log.isEnabledFor(info)
+        or store_log.isEnabledFor(info)
+        or engine_log.isEnabledFor(info)
+    )
 
 
 def _count(axes: Sequence[Pieces]) -> int:
@@ -200,6 +212,9 @@ class FewChunks:
 def _cut(start: int, stop: int, size: int) -> Pieces:
     """The pieces along an axis of chunks of `size` elements."""
     first, last = start // size, -(-stop // size)
+    if last - first == 1:
+        begin = first * size
+        return range(first, last), [slice(start - begin, stop - begin)], [slice(0, stop - start)]
     take: list[slice] = []
     put: list[slice] = []
     for begin in range(first * size, last * size, size):

@@ -166,11 +166,12 @@ class PendingRead:
         self._stopped = stopped
         self._explain_failure = explain_failure
         self._missing = 0
-        self._sessions: list[Session] | None = None
+        self._sessions: list[Session] | None = None if shares else []
         self._error: GpuzarrError | None = None
         self._done = False
-        with suppress(ChunkError, StoreError):  # `result` looks whether it is worth another try
-            self._sessions = self._start()
+        if shares:
+            with suppress(ChunkError, StoreError):  # `result` looks whether it is worth another try
+                self._sessions = self._start()
 
     def result(self) -> Any:
         """Wait for the read.
@@ -298,6 +299,8 @@ def common_place(sources: Sequence[ArraySource]) -> tuple[str | None, str | None
     """The store's name and the array's path, where there is one for all."""
     if len(sources) == 1:
         return sources[0].store.name, sources[0].path
+    if not sources:  # of few chunks, which a landing is of
+        return None, None
     names = {source.store.name for source in sources}
     paths = {source.path for source in sources}
     if len(names) > 1:

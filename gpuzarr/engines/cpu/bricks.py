@@ -68,7 +68,8 @@ class BrickReader:
 
     def takes(self, store: Store, count: int) -> bool:
         """Whether so many chunks are better read as a brick."""
-        if not self._takes_any or not suits(store):
+        least = min(LEAST_COUNT, LEAST_MEDIUM_COUNT)
+        if count < least or not self._takes_any or not suits(store):
             return False
         if self._nbytes > SMALL_NBYTES:
             is_medium = self._nbytes <= MEDIUM_NBYTES and self._threads > 1

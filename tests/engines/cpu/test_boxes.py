@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import ml_dtypes
@@ -139,3 +140,25 @@ def test_chunks_of_another_shape_than_the_first_are_written_too(copied: list[int
     store["zarr.json"] = (document[:begin] + grid + document[end:]).encode()
     assert np.array_equal(gpuzarr.open_array(store)[1:, 3:, 2:], VALUES[1:, 3:, 2:])
     assert 0 < sum(copied) < 20
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_chunks_leave_few_objects_to_the_garbage_collector(*, sharded: bool) -> None:
+    """It comes for every 700 more tuples and lists, and looks at all there are now and then."""
+    values = np.arange(256 * 256, dtype="u2").reshape(256, 256)
+    store = sharded_store(values, (64, 64), (4, 4)) if sharded else plain_store(values, (4, 4))
+    array = gpuzarr.open_array(store)
+    crops = [np.s_[i : i + 40, j : j + 40] for i in range(0, 200, 13) for j in range(0, 200, 13)]
+
+    def read() -> None:
+        assert np.array_equal(array[...], values)
+        assert np.array_equal(array[1:250, 3:252], values[1:250, 3:252])
+        found = gpuzarr.read_batch([(array, crop) for crop in crops])
+        assert np.array_equal(found, [values[crop] for crop in crops])
+
+    read()
+    gc.collect()
+    before = gc.get_stats()[0]["collections"]
+    read()
+    # Of 8,192 chunks, and 31,000 pieces of them in 256 crops.
+    assert gc.get_stats()[0]["collections"] - before <= 12

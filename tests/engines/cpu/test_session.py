@@ -89,3 +89,26 @@ def test_work_is_cut_only_where_requests_end(
     np.testing.assert_array_equal(array[...], values)
     chunks = [key for key, offset, _ in store.taken() if offset >= 0]
     assert sorted(chunks) == [f"c/{shard}" for shard in range(4)], "each is read by one thread"
+
+
+def test_work_is_cut_between_requests_wherever_these_begin(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """Of 3 KiB each, for pieces of work of about 4 KiB: a request for each, or two."""
+    monkeypatch.setattr(task, "WORK_NBYTES", 1 << 12)
+    monkeypatch.setattr(engine, "BATCH_NBYTES", 32 << 20)
+    forget_engines()
+    request.addfinalizer(forget_engines)
+    queued: list[int] = []
+    add = crew.Crew.add
+
+    def noted(self: crew.Crew, works: Any, *arguments: Any, **options: Any) -> None:
+        queued.append(len(works))
+        add(self, works, *arguments, **options)
+
+    monkeypatch.setattr(crew.Crew, "add", noted)
+    values = np.arange(24 * 768, dtype=np.int32)
+    store = sharded_store(values, (768,), (64,), encode=compress, inner_codecs=("bytes", GZIP))
+    array = gpuzarr.open_array(store, threads=2)
+    np.testing.assert_array_equal(array[...], values)
+    assert queued == [18], "as many as there are 4 KiB that a request begins in"
