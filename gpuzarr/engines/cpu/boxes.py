@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpuzarr.engines.cpu.copying import MOST_ROW, row_type
+from gpuzarr.plan.shard_index import unique_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,7 +113,6 @@ def _forms(
 
     Pieces that are alike share them: Python's garbage collector looks at each of many new tuples.
     """
-    weights = np.cumprod(np.append(1, extent.max(axis=0)[:-1]))
-    _, heads, kinds = np.unique((extent - 1) @ weights, return_index=True, return_inverse=True)
+    heads, kinds = unique_rows(extent)
     known = [(tuple(rows), row_type(last * itemsize)) for *rows, last in extent[heads].tolist()]
     return [known[kind] for kind in kinds.tolist()]

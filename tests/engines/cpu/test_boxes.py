@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gpuzarr
-from gpuzarr.engines.cpu.boxes import Boxes
+from gpuzarr.engines.cpu.boxes import Boxes, _forms
 from tests.arrays import plain_store, sharded_store
 from tests.stored import store_v2
 
@@ -162,3 +162,12 @@ def test_chunks_leave_few_objects_to_the_garbage_collector(*, sharded: bool) -> 
     read()
     # Of 8,192 chunks, and 31,000 pieces of them in 256 crops.
     assert gc.get_stats()[0]["collections"] - before <= 12
+
+
+def test_pieces_share_a_form_only_if_they_are_alike() -> None:
+    """However far apart their extents are, as of chunks that are long along different axes."""
+    extents = [(2**40, 1, 3), (1, 2**40, 3), (1, 1, 1), (1, 1, 5), (2**40, 1, 3), (1, 1, 5)]
+    forms = _forms(np.array(extents), 2)
+    assert [(*rows, row.itemsize // 2) for rows, row in forms] == extents
+    assert forms[0] is forms[4]
+    assert forms[3] is forms[5]
