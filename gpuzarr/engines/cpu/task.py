@@ -46,7 +46,9 @@ WORK_NBYTES = 1 << 19
 beside what a thread waits in the end for another one."""
 
 RUN_NBYTES = 1 << 19
-"""Decoded bytes of small chunks that are done together: they stay in a core's own cache."""
+"""Decoded bytes of small chunks that are done together: they stay in the cache until they are
+written. Half as many took 0.98 to 1.05 of the time, twice as many, with pieces of work twice as
+large, 0.99 to 1.07."""
 
 RUNS, LEAST_RUN = 4, 32
 """Small objects of a batch are read in so many runs, if they are of so many objects each, that some

@@ -15,6 +15,8 @@ from tests.arrays import CountingStore, plain_store, sharded_store
 from tests.stored import compress
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from gpuzarr.engines.pool import Pool
 
 LEAST_NBYTES = 1 << 19
@@ -75,13 +77,18 @@ def test_a_single_chunk_stays_in_the_callers_thread(taken: list[None]) -> None:
     assert not taken
 
 
-def test_work_is_cut_only_where_requests_end(
-    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
+@pytest.fixture
+def small_works(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Pieces of work of about 4 KiB, all in one batch."""
     monkeypatch.setattr(task, "WORK_NBYTES", 1 << 12)
     monkeypatch.setattr(engine, "BATCH_NBYTES", 32 << 20)
     forget_engines()
-    request.addfinalizer(forget_engines)
+    yield
+    forget_engines()
+
+
+@pytest.mark.usefixtures("small_works")
+def test_work_is_cut_only_where_requests_end() -> None:
     values = np.arange(1 << 14, dtype=np.int32)
     store = CountingStore(sharded_store(values, (1 << 12,), (1 << 7,)))
     array = gpuzarr.open_array(store, threads=2)
@@ -91,14 +98,11 @@ def test_work_is_cut_only_where_requests_end(
     assert sorted(chunks) == [f"c/{shard}" for shard in range(4)], "each is read by one thread"
 
 
+@pytest.mark.usefixtures("small_works")
 def test_work_is_cut_between_requests_wherever_these_begin(
-    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Of 3 KiB each, for pieces of work of about 4 KiB: a request for each, or two."""
-    monkeypatch.setattr(task, "WORK_NBYTES", 1 << 12)
-    monkeypatch.setattr(engine, "BATCH_NBYTES", 32 << 20)
-    forget_engines()
-    request.addfinalizer(forget_engines)
     queued: list[int] = []
     add = crew.Crew.add
 
