@@ -1,9 +1,10 @@
 """Compile every CUDA source for every supported architecture, as the library would: no GPU needed.
 
 Warnings are errors, and so are registers that spill to memory, but for variants that are built for
-known constants. Those share the compiler's front end, which otherwise works for each architecture,
-unless GPUZARR_TEST_FULL=1: that saves a third of the time. `nvcc` must be on PATH; where it is not,
-that is an error with GPUZARR_REQUIRE_NVCC=1 only. Needs a checkout and Python, nothing else.
+known constants. Architectures of one generation share the compiler's front end, in builds for
+constants all of them, unless GPUZARR_TEST_FULL=1: that saves half of the time. `nvcc` must be on
+PATH; where it is not, that is an error with GPUZARR_REQUIRE_NVCC=1 only. Needs a checkout and
+Python, nothing else.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
+GENERATIONS = ((75,), (80, 86, 89), (90,), (100, 120))
+ARCHITECTURES = tuple(number for numbers in GENERATIONS for number in numbers)
 PARALLEL = 2
 FULL = os.environ.get("GPUZARR_TEST_FULL") == "1"
 PLACES = {"naxes": 3, "lists": 0, "pitch": 4, "field": 0, "item": 4, "swap": 0, "shuffled": 0}
@@ -92,19 +94,20 @@ def compile_source(
     source.write_text(table.source_text(file))
     values = table.defines() | table.constant_defines(constants)
     command = [nvcc, "-fatbin", "-std=c++17", "--Werror", "all-warnings", "-Xptxas", "-v"]
-    command += [f"-gencode={target}" for target in targets(each=FULL or not constants)]
+    command += [f"-gencode={target}" for target in targets(constants)]
     command += [f"-D{key}={value}" for key, value in values.items()]
     command += ["-o", str(source.with_suffix(".fatbin")), str(source)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  ours
     return done.returncode == 0, done.stdout + done.stderr
 
 
-def targets(*, each: bool) -> list[str]:
-    """What nvcc is to compile for; with `each`, all of it for each architecture."""
-    if each:
-        return [f"arch=compute_{a},code=sm_{a}" for a in ARCHITECTURES]
-    every = ",".join(f"sm_{a}" for a in ARCHITECTURES)
-    return [f"arch=compute_{ARCHITECTURES[0]},code=[{every}]"]
+def targets(constants: dict[str, int]) -> list[str]:
+    """What nvcc is to compile for: sets of architectures, each for the oldest of them."""
+    together: tuple[tuple[int, ...], ...] = (ARCHITECTURES,) if constants else GENERATIONS
+    if FULL:
+        together = tuple((number,) for number in ARCHITECTURES)
+    every = [",".join(f"sm_{number}" for number in numbers) for numbers in together]
+    return [f"arch=compute_{n[0]},code=[{codes}]" for n, codes in zip(together, every, strict=True)]
 
 
 def tell(file: str, constants: dict[str, int], compiled: bool, said: str) -> bool:  # noqa: FBT001

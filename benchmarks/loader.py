@@ -304,7 +304,7 @@ def main() -> None:
                 row
                 for case in (CHUNKS, SHARDS)
                 for row in measure_memory(
-                    case, paths[case.name], divisor, MANY // (10 if options.quick else 1)
+                    case, paths[case.name], divisor, MANY // (20 if options.quick else 1)
                 )
             ]
         if "locality" in options.only:

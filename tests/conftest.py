@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +21,12 @@ pytest.register_assert_rewrite(
 )
 
 from tests import doctest_store  # noqa: E402
+from tests.effort import ALL, FULL, USUAL, sample  # noqa: E402
 from tests.gpu import MARKED  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FULL = os.environ.get("GPUZARR_TEST_FULL") == "1"
 REQUIRE_GPU = os.environ.get("GPUZARR_REQUIRE_GPU") == "1"
 ROOT = Path(__file__).parents[1]
 DRIVER = any(Path(file).exists() for file in DRIVER_FILES)
@@ -35,12 +36,24 @@ collect_ignore_glob = ["conformance/writers/*"]
 
 # No deadline: the machines that run these are shared. A fixed seed: a run says the same twice.
 settings.register_profile(
-    "usual", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    "usual",
+    max_examples=USUAL,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.register_profile(
-    "full", settings.get_profile("usual"), max_examples=1000, derandomize=False
+    "full", settings.get_profile("usual"), max_examples=ALL, derandomize=False
 )
 settings.load_profile("full" if FULL else "usual")
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT interrupts Python: what a shell runs in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -66,15 +79,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.stash[MARKED] = {
         item.path.relative_to(ROOT).as_posix() for item in items if _needs_gpu(item)
     }
-    if not (REQUIRE_GPU or DRIVER):
-        config.hook.pytest_deselected(items=[item for item in items if _needs_gpu(item)])
-        items[:] = [item for item in items if not _needs_gpu(item)]
+    without = {item for item in items if _needs_gpu(item) and not (REQUIRE_GPU or DRIVER)}
+    if not FULL:
+        alike = [item for item in items if item.get_closest_marker("sampled")]
+        without.update(set(alike) - sample(alike, _how_many))
+    config.hook.pytest_deselected(items=[item for item in items if item in without])
+    items[:] = [item for item in items if item not in without]
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
-    if FULL:
-        return
-    for item in items:
-        if item.get_closest_marker("slow"):
-            item.add_marker(pytest.mark.skip(reason="slow: set GPUZARR_TEST_FULL=1"))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -95,3 +106,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 def _needs_gpu(item: pytest.Item) -> bool:
     return item.get_closest_marker("gpu") is not None
+
+
+def _how_many(alike: list[pytest.Item]) -> int:
+    """Of a test that is sampled one parameter in so many, and one at least."""
+    marker = alike[0].get_closest_marker("sampled")
+    return -(-len(alike) // marker.kwargs["one_in"]) if marker else len(alike)

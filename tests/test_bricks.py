@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import gpuzarr
@@ -24,6 +24,7 @@ from gpuzarr.engines.cpu import bricks
 from gpuzarr.engines.cpu.copying import put
 from gpuzarr.engines.cpu.decoder import ChunkDecoder
 from tests.arrays import plain_store, sharded_store
+from tests.effort import examples
 from tests.engines.cpu.test_crew import full_pool
 from tests.few_ways import MEDIUM, SMALL, read_few
 from tests.pool_threads import in_pool
@@ -90,7 +91,7 @@ def test_lines_are_what_is_stored(kind: str, threads: int, key: Any) -> None:
     assert (masked.data == ARRAY[key]).all()
 
 
-@settings(max_examples=150)
+@examples(60)
 @given(
     st.tuples(*(st.tuples(st.integers(0, 27), st.integers(0, 27)) for _ in range(3))),
     st.sets(st.integers(0, 209), max_size=40),

@@ -115,6 +115,7 @@ def test_what_is_there_is_neither_fetched_nor_decoded_again(device: str, store: 
     assert_alike(np.stack(one_by_one(requests)), again[0])
 
 
+@pytest.mark.sampled(one_in=3)
 @pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("chunks", [0.9, 3, 7, MUCH])
 def test_any_limit_gives_the_same(device: str, store: str, chunks: float) -> None:

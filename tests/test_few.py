@@ -14,7 +14,7 @@ import numcodecs
 import numpy as np
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import gpuzarr
@@ -22,6 +22,7 @@ from gpuzarr import few, pending
 from gpuzarr.engines.cpu import few as cpu_few
 from gpuzarr.engines.cpu.engine import CpuEngine
 from tests.arrays import cut_chunks, encoded, shard_bytes, sharded_store, v3_metadata
+from tests.effort import examples
 from tests.few_ways import MEDIUM, WAYS, read_few
 from tests.stored import (
     RegularGrid,
@@ -113,7 +114,7 @@ def test_basic_selections_are_numpys(
             assert_result(array[key], index_of(stored.expected, key))
 
 
-@settings(max_examples=60)
+@examples(30)
 @given(stored_arrays(), st.data(), ways(), st.sampled_from([1, 3]))
 def test_files_give_the_same(
     stored: Stored, data: st.DataObject, way: dict[str, int], threads: int

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import gpuzarr
@@ -18,6 +18,7 @@ from gpuzarr.engines.cpu.fetcher import EncodedMemory
 from gpuzarr.stores.local import LocalStore
 from gpuzarr.stores.store import WHOLE
 from tests.arrays import CountingStore, plain_store, sharded_store
+from tests.effort import examples
 from tests.few_ways import CHUNKS, WAYS, read_few
 from tests.stored import RegularGrid, Sharding, assert_result, compress, store_v3
 from tests.test_few import dirty, watched, write_files
@@ -86,7 +87,7 @@ DAMAGE: dict[str, Callable[[bytes, int], bytes | None]] = {
 }
 
 
-@settings(max_examples=200)
+@examples(80)
 @given(
     st.sampled_from(sorted(stores())),
     st.lists(st.tuples(st.sampled_from(sorted(DAMAGE)), st.integers(0, 400), st.integers(0, 8))),

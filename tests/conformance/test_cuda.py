@@ -32,6 +32,7 @@ def open_on_cuda(case: Any, **choices: Any) -> Any:
     return gpuzarr.open_array(str(case.store), path=case.path, device="cuda", **choices)
 
 
+@pytest.mark.sampled(one_in=3)
 @pytest.mark.parametrize(
     "case_id", [one for one in case_ids() if describe(one).demand in {"must", "peer"}]
 )

@@ -91,6 +91,7 @@ def _append(found: list[Any], work: Callable[[], Any]) -> None:
     found.append(work())
 
 
+@pytest.mark.sampled(one_in=2)
 @pytest.mark.parametrize("name", ENGINES)
 @pytest.mark.parametrize("layout", ["zstd", "blosc", "zstd shards"])
 def test_an_interrupt_anywhere_in_a_read(name: str, layout: str) -> None:

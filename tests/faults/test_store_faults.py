@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import gpuzarr
+from tests.effort import FULL
 from tests.faults.cases import ENGINES, FILL, LAYOUTS, VALUES, WAYS, engine, objects
 from tests.faults.faulty import (
     BROKEN_STORAGE,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from tests.faults.cases import Layout, WayToRead
 
 STORES = [FaultyStore, EagerFaultyStore]
-SHARE = 17
+SHARE = 5 if FULL else 31
 """One in so many combinations is tried; which ones follows from their numbers."""
 
 

@@ -31,6 +31,7 @@ def test_streams_come_back(name: str) -> None:
     assert found == nvcomp_batch.Outcome(data, [0] * 3, [len(d) for d in data], guards=True)
 
 
+@pytest.mark.sampled(one_in=3)
 @pytest.mark.parametrize("question", questions.DAMAGED)
 @pytest.mark.usefixtures("fake")
 def test_damaged_streams_get_a_verdict(question: str) -> None:
@@ -67,6 +68,7 @@ def test_a_device_that_is_lost_is_told(fake: FakeDevice, monkeypatch: pytest.Mon
     assert not seen[questions.SURVIVES]
 
 
+@pytest.mark.sampled(one_in=3)
 @pytest.mark.parametrize("damage", hostile.DAMAGE)
 @pytest.mark.parametrize("name", hostile.FORMATS)
 @pytest.mark.usefixtures("fake")

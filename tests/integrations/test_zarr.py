@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import zarr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from zarr.buffer import cpu
 from zarr.core.codec_pipeline import BatchedCodecPipeline
@@ -26,6 +26,7 @@ from gpuzarr import few
 from gpuzarr.integrations import zarr as door
 from gpuzarr.integrations.zarr import GpuzarrCodecPipeline
 from gpuzarr.stores.memory import MappingStore
+from tests.effort import examples
 from tests.integrations.zarr_arrays import (
     KINDS,
     PIPELINES,
@@ -84,7 +85,7 @@ def select(array: Any, of: str, key: Any) -> Any:
 
 @pytest.mark.parametrize("of", ["basic", "oindex", "vindex", "mask"])
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=12)
+@examples(8)
 @given(st.data())
 def test_every_selection_is_as_zarr_reads_it(kind: str, of: str, data: Any) -> None:
     array, own = opened(kind)
@@ -174,7 +175,7 @@ def test_writes_in_parts_are_seen_by_every_handle(
     other = zarr.open_array(place_of)
     expected = np.full(array.shape, 7, array.dtype)
     rng = np.random.default_rng(5)
-    for _ in range(40):
+    for _ in range(20):
         ends = np.sort(rng.integers(0, np.add(array.shape, 1), (2, array.ndim)), axis=0)
         place = tuple(slice(*pair) for pair in ends.T.tolist())
         array[place] = expected[place] = rng.integers(5, 9)

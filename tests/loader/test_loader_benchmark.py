@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-ROUNDS, SIZE = 2, 2
+ROUNDS, SIZE = 1, 2
 OPTIONS = ("--rounds", str(ROUNDS), "--batches", "5", "--sizes", str(SIZE), "--work", "sleeps")
 
 

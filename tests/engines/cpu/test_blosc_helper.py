@@ -27,6 +27,7 @@ def make_frame() -> memoryview:
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="this system has no such signals")
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_read_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Until then, its memory is nobody else's."""
     assert threading.current_thread() is threading.main_thread()

@@ -11,7 +11,7 @@ import numcodecs
 import numpy as np
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import gpuzarr
@@ -19,6 +19,7 @@ from gpuzarr.engines.cuda import availability
 from gpuzarr.metadata.model import RegularGrid
 from gpuzarr.plan.selection import normalize_selection
 from tests.cuda_devices import assert_engines_agree, installed
+from tests.effort import examples
 from tests.engines.cuda.fake_device import FakeDevice
 from tests.stored import BytesCodec, Sharding, every, store_v3
 from tests.strategies import any_keys, grids, shapes
@@ -200,7 +201,7 @@ def keys(shape: tuple[int, ...]) -> st.SearchStrategy[Any]:
     return any_keys(shape).filter(valid)
 
 
-@settings(max_examples=300)
+@examples(100)
 @given(data=st.data())
 def test_any_array_and_selection(device: Device, data: st.DataObject) -> None:
     store, shape, dtype = data.draw(stores())
@@ -214,7 +215,7 @@ def test_any_array_and_selection(device: Device, data: st.DataObject) -> None:
     assert_given_back(device)
 
 
-@settings(max_examples=200)
+@examples(60)
 @given(data=st.data())
 def test_any_v3_array(device: Device, data: st.DataObject) -> None:
     store, shape = data.draw(stores_v3())
@@ -260,7 +261,7 @@ def outcome(store: Any, **choices: Any) -> Any:
         return {failure.coords for failure in error.failures}
 
 
-@settings(max_examples=300)
+@examples(100)
 @given(data=st.data())
 def test_any_damage(device: Device, data: st.DataObject) -> None:
     """Both find the same chunks damaged, or read the same."""

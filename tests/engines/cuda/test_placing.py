@@ -50,6 +50,7 @@ def places(log: pytest.LogCaptureFixture) -> list[str]:
     return [line.split(" on the ")[1].split(";")[0] for line in lines if line.startswith("place:")]
 
 
+@pytest.mark.sampled(one_in=2)
 @pytest.mark.parametrize("sharded", [False, True])
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("side", SIDES)
@@ -117,6 +118,7 @@ def outcome(store: dict[str, bytes], **choices: Any) -> Any:
         return type(error), sorted(failures, key=repr)
 
 
+@pytest.mark.sampled(one_in=2)
 @pytest.mark.parametrize(
     ("kind", "checked"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.effort import FULL
 from tests.hostile.fuzz.fuzzer import CORPUS, Fuzzer, corpus_of
 from tests.hostile.fuzz.targets import TARGETS
 from tests.hostile.fuzz.watch import Finding, check_one
@@ -40,7 +41,7 @@ def test_new_inputs(name: str) -> None:
     kept = [data for _, data in corpus_of(name)]
     fuzzer = Fuzzer(target, 0, kept)
     with target.around():
-        for _ in range(len(kept) + len(target.seeds()) + target.inputs):
+        for _ in range(len(kept) + len(target.seeds()) + target.inputs // (1 if FULL else 2)):
             finding = fuzzer.step()
             assert finding is None, f"{finding.data!r}\n{finding.text}"
     assert fuzzer.outcomes["right"], fuzzer.outcomes

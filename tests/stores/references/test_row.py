@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuzarr.engines.cpu.fetcher import EncodedMemory
@@ -71,7 +71,6 @@ def test_a_store_of_references_has_it(store: ReferenceStore) -> None:
     assert row_reader(store) is not None
 
 
-@settings(max_examples=100, deadline=None)
 @given(keys=st.lists(st.sampled_from([*GOOD, *BAD]), max_size=12))
 def test_what_read_gives_up_to_what_is_unusual(store: ReferenceStore, keys: list[str]) -> None:
     usual = [*keys, "missing"]

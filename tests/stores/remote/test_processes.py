@@ -101,6 +101,7 @@ def test_a_key_that_is_not_allowed_stops_the_others(server: FileServer) -> None:
     assert not server.seen
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_read_returns(server: FileServer) -> None:
     array = gpuzarr.open_array(server.url, threads=2)
     server.forget()

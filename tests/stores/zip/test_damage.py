@@ -103,11 +103,7 @@ def test_each_byte_changed(open_zip: Open, packed: bytes, tmp_path: Path) -> Non
             assert_true_or_refused(open_zip, path)
 
 
-@settings(
-    deadline=None,
-    max_examples=100,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     places=st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=4),
     fields=st.lists(
