@@ -178,6 +178,7 @@ class FailingStore(CountingStore):
         return super().read(key, offset, nbytes, allocate)
 
 
+@pytest.mark.sampled(one_in=3)
 @pytest.mark.parametrize(
     "error",
     [

@@ -55,6 +55,7 @@ GRIDS = [
 ]
 
 
+@pytest.mark.sampled(one_in=3)
 @pytest.mark.parametrize(("grid", "sharding"), GRIDS)
 @pytest.mark.parametrize("listed", [True, False])
 @pytest.mark.parametrize("nbytes", [1, 13, verify.READ_NBYTES])

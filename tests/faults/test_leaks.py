@@ -60,6 +60,7 @@ def check_no_growth(work: Callable[[int], Any], times: int = 7) -> None:
 NAMES = ["cpu, threads", "few, threads", "cuda", "cuda, few"]
 
 
+@pytest.mark.sampled(one_in=2)
 @pytest.mark.parametrize("name", NAMES)
 def test_failed_reads_leave_nothing(name: str, tmp_path: Path) -> None:
     with engine(name) as opened:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tests.faults.cases import Layout, WayToRead
 
 STORES = [FaultyStore, EagerFaultyStore]
-SHARE = 5 if FULL else 31
+SHARE = 5 if FULL else 61
 """One in so many combinations is tried; which ones follows from their numbers."""
 
 

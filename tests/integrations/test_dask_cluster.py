@@ -47,4 +47,5 @@ def test_a_cluster_reduces_two_gigabytes_and_reads_no_chunk_twice(tmp_path: Path
     reads = sorted(what for _, what in log if what.startswith("c/"))
     assert reads == sorted(f"c/{number}/0" for number in range(64))
     opened = Counter(int(process) for process, what in log if what == "unpickled")
-    assert [opened[process] for process in readers] == [1, 1]
+    # Not for each of 64 tasks; twice where dask moves a task to another worker.
+    assert all(1 <= opened[process] <= 2 for process in readers)

@@ -164,6 +164,7 @@ def test_files_and_archives(
 # Writing
 
 
+@pytest.mark.sampled(one_in=2)
 @pytest.mark.parametrize("store", ["memory", "files"])
 @pytest.mark.parametrize("empty", [False, True], ids=["without empty chunks", "with them"])
 @pytest.mark.parametrize("kind", ["edges", "sharded", "cube", "v2 order F"])

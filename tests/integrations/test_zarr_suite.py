@@ -57,7 +57,7 @@ LEFT_OUT = {
 }
 """Tests, and why they cannot pass."""
 
-ONE_IN = 3
+ONE_IN = 5
 """Parameters of a test that are taken, unless all is asked for."""
 
 SETTINGS = """

@@ -10,7 +10,7 @@ from tests.kernels.host_kernels import SANITIZE
 if TYPE_CHECKING:
     import pytest
 
-MOST = 4
+MOST = 3
 """Parameters of a test that are taken: with others, its kernels touch memory alike."""
 
 

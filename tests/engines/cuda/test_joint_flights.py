@@ -335,6 +335,7 @@ def test_any_damage_in_any_mixture(
         np.testing.assert_array_equal(result[good], right[good])
 
 
+@pytest.mark.sampled(one_in=3)
 @pytest.mark.parametrize("call", ["allocate", "upload", "wait_for", "launch", "download", "record"])
 @pytest.mark.parametrize("number", range(8))
 def test_a_joint_flight_that_fails_anywhere_leaves_nothing_under_way(

@@ -264,6 +264,7 @@ def test_slabs_that_are_used_again_too_early_are_found(
 # ------------------------------------------------------------------------------ what is interrupted
 
 
+@pytest.mark.sampled(one_in=3)
 @pytest.mark.usefixtures("small_batches")
 @pytest.mark.parametrize("call", ["allocate", "upload", "wait_for", "launch", "download", "record"])
 @pytest.mark.parametrize("number", [0, 1, 2, 5])

@@ -34,7 +34,7 @@ class Target:
     seeds: Callable[[], list[bytes]]
     """Inputs to begin with: valid ones, so that mutants come far."""
     inputs: int
-    """Mutants in the full run of the tests; the usual one makes half as many."""
+    """Mutants in the full run of the tests; the usual one makes a quarter as many."""
     tokens: tuple[bytes, ...] = ()
     """Bytes that mean something here, to be put into inputs."""
     is_json: bool = False

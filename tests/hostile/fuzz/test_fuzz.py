@@ -41,7 +41,7 @@ def test_new_inputs(name: str) -> None:
     kept = [data for _, data in corpus_of(name)]
     fuzzer = Fuzzer(target, 0, kept)
     with target.around():
-        for _ in range(len(kept) + len(target.seeds()) + target.inputs // (1 if FULL else 2)):
+        for _ in range(len(kept) + len(target.seeds()) + target.inputs // (1 if FULL else 4)):
             finding = fuzzer.step()
             assert finding is None, f"{finding.data!r}\n{finding.text}"
     assert fuzzer.outcomes["right"], fuzzer.outcomes
