@@ -176,13 +176,10 @@ def _check_arguments(arguments: OpenArguments) -> None:
         text = arguments.get(name, "")
         if not isinstance(text, str):
             raise TypeError(f"{name}={text!r}: must be a str")
-    for name, allowed in _CHOICES.items():
-        value = arguments.get(name, allowed[0])
-        if value not in allowed:
+    for name, value in arguments.items():
+        if (allowed := _CHOICES.get(name)) and value not in allowed:
             raise ValueError(f"{name}={value!r}: choose from {', '.join(map(repr, allowed))}")
-    for name, least in _LEAST.items():
-        number = arguments.get(name)
-        if number is None:
+        if (least := _LEAST.get(name)) is None or value is None:
             continue
-        if isinstance(number, bool) or not isinstance(number, Integral) or number < least:
-            raise ValueError(f"{name}={number!r}: an integer from {least}, or None for the default")
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+            raise ValueError(f"{name}={value!r}: an integer from {least}, or None for the default")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from contextlib import suppress
 from functools import partial
 
 from gpuzarr.stores import aliasing
@@ -19,6 +20,10 @@ _CALL_LIMIT = 1 << 30
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 _UNKNOWN = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EPERM})
 """What systems, sandboxes and file systems say that know no such reads."""
+
+_PLACE_OF_FOLDER = getattr(os, "O_PATH", 0) and os.O_PATH | os.O_DIRECTORY
+"""Opens a folder as a place only; where the system can do that, it also tells which one it is."""
+_DELETED = " (deleted)"
 
 _position_lock = threading.Lock()
 """Held between seeking and reading where a descriptor's position must be used. Systems that need
@@ -106,6 +111,28 @@ def _read_noting(waits: Waits | None, descriptor: int, memory: memoryview, offse
     """One read, which is counted if it was waited for."""
     done = 0 if waits is None else waits.read(descriptor, memory, offset)
     return done or _read_once(descriptor, memory, offset)
+
+
+def real_folder(path: str) -> str:
+    """The path of a folder without links, as `os.path.realpath` finds it.
+
+    That asks the system for each folder on the way, a third of the time that it takes to open an
+    array; the system knows the path of what is open.
+
+    Args:
+        path: absolute.
+    """
+    if _PLACE_OF_FOLDER:
+        with suppress(OSError, ValueError):  # it is none, or cannot be opened, or there is no /proc
+            descriptor = os.open(path, _PLACE_OF_FOLDER)
+            try:
+                found = os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115 -- speed
+            finally:
+                os.close(descriptor)
+            # What lies outside of the process's own root has no path here.
+            if found.startswith("/") and not found.endswith(_DELETED):
+                return found
+    return os.path.realpath(path)
 
 
 def advise(error: OSError | ValueError) -> str:

@@ -21,7 +21,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from gpuzarr.errors import StoreError
-from gpuzarr.stores.files import advise, read_at
+from gpuzarr.stores.files import advise, read_at, real_folder
 from gpuzarr.stores.local_ahead import CAN_ADVISE, Pace, ReadsAhead
 from gpuzarr.stores.store import WHOLE, Blob, Store, check_key, find_range, place
 from gpuzarr.stores.uring import Manner, read_whole
@@ -62,7 +62,7 @@ class LocalStore(Store):
         """
         self.name = os.path.abspath(root)  # noqa: PTH100 -- also tidies "a/../b"
         self.follow_symlinks = follow_symlinks
-        self._top = os.path.join(os.path.realpath(self.name), "")  # noqa: PTH118 -- ends in "/"
+        self._top = os.path.join(real_folder(self.name), "")  # noqa: PTH118 -- ends in "/"
         # Folder key to "path/" of a folder that is known to be allowed. Single dict operations are
         # atomic, so there is no lock that a forked child could inherit held.
         self._folders = {"": self._top}
