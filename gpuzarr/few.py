@@ -12,10 +12,10 @@ from __future__ import annotations
 import logging
 from itertools import accumulate, product
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gpuzarr.bricks import BrickPlanner
-from gpuzarr.engines.engine import DecodesFew, FewChunk, FewRequest
+from gpuzarr.engines.engine import FewChunk, FewRequest
 from gpuzarr.errors import GpuzarrError
 from gpuzarr.plan.grid import RegularAxis
 from gpuzarr.plan.ranges import WHOLE
@@ -25,7 +25,14 @@ from gpuzarr.stores.store import reads_when_asked
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gpuzarr.engines.engine import FewReader, Landing, Output, Pieces, PlacesReport
+    from gpuzarr.engines.engine import (
+        DecodesFew,
+        FewReader,
+        Landing,
+        Output,
+        Pieces,
+        PlacesReport,
+    )
     from gpuzarr.plan.selection import Selection
     from gpuzarr.source import ArraySource
 
@@ -142,7 +149,8 @@ class FewChunks:
         """For an array and an engine that this is made for; else None."""
         engine, codecs = source.engine, source.codecs
         nested = codecs.shard is not None and codecs.shard.inner is not None
-        if not isinstance(engine, DecodesFew) or nested or codecs.object_steps:
+        decodes_few = hasattr(engine, "few")  # to ask for the protocol is slow
+        if not decodes_few or nested or codecs.object_steps:
             return None
         if not reads_when_asked(source.store):
             return None  # a store with latency wants all its reads at once
@@ -151,7 +159,7 @@ class FewChunks:
         if not regular or len(sizes) != len(source.chunks):
             return None
         try:
-            reader = engine.few(codecs.program, sizes)
+            reader = cast("DecodesFew", engine).few(codecs.program, sizes)
         except GpuzarrError:
             return None
         return None if reader is None else cls(source, reader, sizes)

@@ -64,6 +64,8 @@ class Chain:
     """Steps of codecs after the sharding codec, in encode order."""
     reasons: list[str] = field(default_factory=list)
     """Why the chain is not supported, as full sentences."""
+    foreign: set[str] = field(default_factory=set)
+    """Codecs that only other packages may know."""
     nested: bool = False
     """Whether the chain is inside a sharding codec."""
 

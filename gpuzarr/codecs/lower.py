@@ -37,6 +37,12 @@ CODECS: Mapping[str, Codec] = {
 }
 """Every codec that gpuzarr knows by itself, but sharding_indexed, which holds chains of its own."""
 
+MOST_KEPT = 64
+"""Arrays whose lowered chains are kept."""
+
+_kept: dict[int, tuple[ArrayMetadata, LoweredCodecs]] = {}
+"""By identity: arrays with one metadata document have one object of it (`gpuzarr.node`)."""
+
 MOST_UNKNOWN = 16
 """Unknown codecs that are looked for among the installed packages, which takes a while for each."""
 
@@ -48,28 +54,46 @@ def lower(metadata: ArrayMetadata) -> LoweredCodecs:
         UnsupportedError: with every reason why the chain cannot be decoded.
         MetadataError: the chain or a configuration breaks its specification.
     """
-    return lower_chain(
-        metadata.data_type,
-        chunk_sizes(metadata.chunk_grid),
-        metadata.fill_value,
-        metadata.codecs,
-    )
+    kept = _kept.get(id(metadata))
+    if kept is not None and kept[0] is metadata:
+        return kept[1]
+    sizes = chunk_sizes(metadata.chunk_grid)
+    chain = _walked(metadata.data_type, sizes, metadata.fill_value, metadata.codecs)
+    lowered = _lowered(chain)
+    if not chain.foreign:  # other packages may say something else later
+        if len(_kept) >= MOST_KEPT:
+            _kept.clear()
+        _kept[id(metadata)] = metadata, lowered
+    return lowered
 
 
 def lower_chain(
     data_type: DataType, sizes: Sizes, fill_value: object, codecs: Sequence[CodecMetadata]
 ) -> LoweredCodecs:
     """Lower a codec chain for chunks whose sizes along each axis are among `sizes`."""
+    return _lowered(_walked(data_type, sizes, fill_value, codecs))
+
+
+def _walked(
+    data_type: DataType, sizes: Sizes, fill_value: object, codecs: Sequence[CodecMetadata]
+) -> Chain:
+    """A chain at its end."""
     dtype = np.dtype(object) if data_type.variable else data_type.dtype
     chain = start_chain(data_type, dtype, sizes, fill_value)
     walk(chain, codecs)
+    return chain
+
+
+def _lowered(chain: Chain) -> LoweredCodecs:
+    """What a chain gives that was walked to its end."""
     program = DecodeProgram(chain.decode_steps(), chain.layout())
     if chain.reasons:
         raise _unsupported(chain)
     if program.layout.dtype.hasobject and not any(
         isinstance(step, HostOnly) and step.decoded == "|O" for step in program.steps
     ):
-        raise MetadataError(f"no codec makes elements of type {data_type.name} out of bytes")
+        name = chain.data_type.name
+        raise MetadataError(f"no codec makes elements of type {name} out of bytes")
     return LoweredCodecs(program, chain.shard, tuple(reversed(chain.object_steps)))
 
 

@@ -63,6 +63,7 @@ class LoweringCodec(Protocol):
 
 def lower_unknown(chain: Chain, codec: CodecMetadata) -> bool:
     """Lower a codec that is not in the table; False when that is not possible."""
+    chain.foreign.add(codec.name)
     try:
         plugin = find_codec(codec.name)
     except UnsupportedError:  # `explain_unknown` says why

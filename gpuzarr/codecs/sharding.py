@@ -56,7 +56,7 @@ def lower_sharding(
     inner_sizes = tuple((size,) for size in sizes)
     if not chain.untouched or (chain.nested and not last):
         alone = start_chain(chain.data_type, chain.dtype, inner_sizes, None)
-        alone.reasons = chain.reasons
+        alone.reasons, alone.foreign = chain.reasons, chain.foreign
         walk(alone, codecs)
         _whole_shard(chain, configuration)
         return
@@ -91,7 +91,7 @@ def lower_index(chain: Chain, configuration: Mapping[str, Any], walk: Walk) -> D
     dtype = np.dtype("u8")
     sizes = (*(() for _ in chain.sizes), (2,))
     index = start_chain(DataType("uint64", dtype), dtype, sizes, None)
-    index.reasons = chain.reasons
+    index.reasons, index.foreign = chain.reasons, chain.foreign
     walk(index, parse_codecs(configuration.get("index_codecs"), f"{NAME}: index_codecs"))
     program = DecodeProgram(index.decode_steps(), index.layout())
     probe = (1,) * chain.ndim + (2,)

@@ -231,7 +231,6 @@ class FewReader(Protocol):
         ...
 
 
-@runtime_checkable
 class DecodesFew(Protocol):
     """Engines that can do without sessions for a few chunks."""
 
