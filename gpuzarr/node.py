@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from gpuzarr.metadata.model import ArrayMetadata, GroupMetadata
-    from gpuzarr.stores.store import Pending, Store
+    from gpuzarr.stores.store import Blob, Pending, Store
 
     Node = ArrayMetadata | GroupMetadata
 
@@ -230,9 +230,7 @@ def _load_v2(
     if kind != "array":
         names.append(".zmetadata" if consolidated_too else ".zgroup")
     keys = [join(path, name) for name in names]
-    pending = store.start_reads(keys, [0] * len(keys), [WHOLE] * len(keys))
-    for row, (name, key) in enumerate(zip(names, keys, strict=True)):
-        blob = pending.result(row, at_most(CONSOLIDATED_NBYTES, key))
+    for name, key, blob in zip(names, keys, _read_all(store, keys), strict=True):
         if blob is None:
             continue
         if name == ".zarray":
@@ -245,6 +243,16 @@ def _load_v2(
         found = _document(store, join(path, ".zgroup"))
         return None if found is None else v2.parse_group(found, None)
     return None
+
+
+def _read_all(store: Store, keys: Sequence[str]) -> Iterator[Blob | None]:
+    """Documents, asked for together."""
+    if len(keys) == 1:
+        yield store.read(keys[0], allocate=at_most(CONSOLIDATED_NBYTES, keys[0]))
+        return
+    pending = store.start_reads(keys, [0] * len(keys), [WHOLE] * len(keys))
+    for row, key in enumerate(keys):
+        yield pending.result(row, at_most(CONSOLIDATED_NBYTES, key))
 
 
 def _document(store: Store, key: str) -> dict[str, Any] | None:
