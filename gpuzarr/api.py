@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from gpuzarr.array import Array
 from gpuzarr.errors import MetadataError, NotFoundError
 from gpuzarr.group import Group, make_node
 from gpuzarr.metadata.model import GroupMetadata
-from gpuzarr.node import Kind, OpenOptions, join, load_node, normalize_path
+from gpuzarr.node import (
+    Kind,
+    OpenOptions,
+    check_names,
+    check_options,
+    join,
+    load_node,
+    normalize_path,
+)
 from gpuzarr.stores.resolve import open_store
 
 if TYPE_CHECKING:
@@ -20,14 +26,6 @@ if TYPE_CHECKING:
     from gpuzarr.stores.store import Store
 
     StoreLike = str | os.PathLike[str] | Mapping[str, bytes] | Store
-
-_CHOICES = {
-    "decode": ("auto", "device", "host"),
-    "io": ("auto", "kvikio", "pinned"),
-    "consolidated": ("auto", True, False),
-    "zarr_format": (None, 2, 3),
-}
-_LEAST = {"threads": 1, "memory_limit": 1, "cache_nbytes": 0}
 
 
 class OpenArguments(TypedDict, total=False):
@@ -167,19 +165,8 @@ def _check_arguments(arguments: OpenArguments) -> None:
         TypeError: an argument that there is not, or of the wrong type.
         ValueError: a value that is not allowed.
     """
-    unknown = [name for name in arguments if name not in OpenArguments.__annotations__]
-    if unknown:
-        close = difflib.get_close_matches(unknown[0], OpenArguments.__annotations__, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise TypeError(f"open() got an unexpected keyword argument {unknown[0]!r}{hint}")
-    for name in ("path", "device"):
-        text = arguments.get(name, "")
-        if not isinstance(text, str):
-            raise TypeError(f"{name}={text!r}: must be a str")
-    for name, value in arguments.items():
-        if (allowed := _CHOICES.get(name)) and value not in allowed:
-            raise ValueError(f"{name}={value!r}: choose from {', '.join(map(repr, allowed))}")
-        if (least := _LEAST.get(name)) is None or value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-            raise ValueError(f"{name}={value!r}: an integer from {least}, or None for the default")
+    check_names("open", arguments, OpenArguments.__annotations__)
+    path = arguments.get("path", "")
+    if not isinstance(path, str):
+        raise TypeError(f"path={path!r}: must be a str")
+    check_options(arguments)

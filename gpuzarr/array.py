@@ -15,7 +15,7 @@ from gpuzarr.drawing import draw_chunk_grid
 from gpuzarr.engines.conversion import check_out, make_conversion
 from gpuzarr.errors import GpuzarrError
 from gpuzarr.explain import Explanation, explain_selection
-from gpuzarr.node import OpenOptions, load_array, load_attributes
+from gpuzarr.node import OpenOptions, check_names, check_options, load_array, load_attributes
 from gpuzarr.pending import NamedErrors, PendingRead, Request, read_selection
 from gpuzarr.plan.grid import grid_axes, grid_shape, grid_sizes, grid_text
 from gpuzarr.plan.selection import (
@@ -274,7 +274,14 @@ class Array:
         return self
 
     def with_options(self, **changes: Any) -> Array:
-        """The same array with another `memory_limit`, `threads`, ...: see `gpuzarr.open`."""
+        """The same array with another `memory_limit`, `threads`, ...: see `gpuzarr.open`.
+
+        Raises:
+            TypeError: an argument that there is not, or of the wrong type.
+            ValueError: a value that is not allowed.
+        """
+        check_names("with_options", changes, OpenOptions.__annotations__)
+        check_options(changes)
         return Array(self._store, self._path, self.metadata, replace(self._options, **changes))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:  # noqa: FBT001

@@ -81,6 +81,8 @@ def read_batch(  # noqa: PLR0913  as `Array.read`
         MemoryLimitError: the results do not fit into memory.
         ValueError: `out` does not fit the results.
     """
+    if isinstance(out, (list, tuple)) and any(each is None for each in out):
+        raise ValueError("out= is a list with None in it: give an array for each result")
     made = make_requests(requests, out=out, dtype=dtype, scale=scale, offset=offset)
     kinds = {(r.selection.shape, r.conversion.result, r.source.engine.device) for r in made}
     streams = {request.source.engine.device: stream for request in made}

@@ -13,6 +13,7 @@ import logging
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import islice
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal
 
 from gpuzarr.errors import GpuzarrError, NotFoundError
@@ -22,7 +23,7 @@ from gpuzarr.metadata.document import CONSOLIDATED_NBYTES, parse_json
 from gpuzarr.stores.store import WHOLE, at_most, check_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from gpuzarr.metadata.model import ArrayMetadata, GroupMetadata
     from gpuzarr.stores.store import Blob, Pending, Store
@@ -55,6 +56,47 @@ class OpenOptions:
     zarr_format: Literal[2, 3] | None = None
     threads: int | None = None
     cache_nbytes: int | None = None
+
+
+_CHOICES = {
+    "decode": ("auto", "device", "host"),
+    "io": ("auto", "kvikio", "pinned"),
+    "consolidated": ("auto", True, False),
+    "zarr_format": (None, 2, 3),
+}
+_LEAST = {"threads": 1, "memory_limit": 1, "cache_nbytes": 0}
+
+
+def check_names(function: str, given: Mapping[str, Any], known: Collection[str]) -> None:
+    """Refuse arguments that a function does not have.
+
+    Raises:
+        TypeError: there is one; the message names one that is spelled alike.
+    """
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        close = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise TypeError(f"{function}() got an unexpected keyword argument {unknown[0]!r}{hint}")
+
+
+def check_options(given: Mapping[str, Any]) -> None:
+    """Refuse values that members of `OpenOptions` cannot have.
+
+    Raises:
+        TypeError: of the wrong type.
+        ValueError: not allowed.
+    """
+    device = given.get("device", "")
+    if not isinstance(device, str):
+        raise TypeError(f"device={device!r}: must be a str")
+    for name, value in given.items():
+        if (allowed := _CHOICES.get(name)) and value not in allowed:
+            raise ValueError(f"{name}={value!r}: choose from {', '.join(map(repr, allowed))}")
+        if (least := _LEAST.get(name)) is None or value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+            raise ValueError(f"{name}={value!r}: an integer from {least}, or None for the default")
 
 
 def load_node(

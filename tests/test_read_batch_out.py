@@ -109,7 +109,7 @@ def test_scales_are_those_of_a_single_read(numpy_device: str) -> None:
         ([np.zeros((6, 5), "i4")] * 4, "4 arrays for 5 selections"),
         ([], "0 arrays for 5 selections"),
         (tuple(np.zeros((6, 5), "i4") for _ in range(6)), "6 arrays for 5 selections"),
-        ([*[np.zeros((6, 5), "i4")] * 3, np.zeros((5, 6), "i4"), None], r"out\[3\]: .*shape"),
+        ([*[np.zeros((6, 5), "i4")] * 3, *[np.zeros((5, 6), "i4")] * 2], r"out\[3\]: .*shape"),
         ([*[np.zeros((6, 5), "i4")] * 4, 7], r"out\[4\]: .*int"),
         ("abc", "out= must be"),
     ],
@@ -197,3 +197,12 @@ def test_a_conversion_that_there_is_not_says_which_selection_asked() -> None:
     requests = [(array, 0), (gpuzarr.open_array(other, device="cpu"), 0)]
     with pytest.raises(gpuzarr.UnsupportedError, match=r"^selection 1: .*complex64.*float32"):
         gpuzarr.read_batch(requests, dtype="f4")
+
+
+def test_a_list_with_a_place_for_some_results_only_is_refused() -> None:
+    """What was read to no place of the caller's was lost."""
+    array = gpuzarr.open_array(STORE, device="cpu")
+    requests = [(array, CROPS[0]), (array, CROPS[1])]
+    for out in ([None, None], [np.zeros((6, 5), "i4"), None], (None, np.zeros((6, 5), "i4"))):
+        with pytest.raises(ValueError, match="out= is a list with None in it"):
+            gpuzarr.read_batch(requests, out=out)

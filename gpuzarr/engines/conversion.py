@@ -46,10 +46,7 @@ def make_conversion(
         UnsupportedError: a conversion that this type does not have.
     """
     if field is not None:
-        if not stored.names or field not in stored.names:
-            known = ", ".join(stored.names or ()) or "none: the type is not structured"
-            raise SelectionError(f"there is no field {field!r}; fields are {known}")
-        stored = stored.fields[field][0]  # type: ignore[index]
+        stored = _field_type(stored, field)
     scaled = scale is not None or offset is not None
     if dtype is None and not scaled:
         return Conversion(stored, stored, field=field)
@@ -198,6 +195,20 @@ def _place(array: Any) -> str:
         return ""
     number = getattr(device, "id", None)
     return f" on {device if number is None else f'cuda:{number}'}"
+
+
+def _field_type(stored: np.dtype[Any], field: str) -> np.dtype[Any]:
+    """The type of a field, which can be read alone."""
+    if not stored.names or field not in stored.names:
+        known = ", ".join(stored.names or ()) or "none: the type is not structured"
+        raise SelectionError(f"there is no field {field!r}; fields are {known}")
+    found: np.dtype[Any] = stored.fields[field][0]  # type: ignore[index]
+    if found.subdtype is not None:
+        raise UnsupportedError(
+            f"field {field!r} holds an array of shape {found.shape} in each element, which is not"
+            f" read alone; read whole elements, and take it of them: array[...][{field!r}]"
+        )
+    return found
 
 
 def check_out(out: Any, shape: tuple[int, ...], conversion: Conversion, engine: Engine) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from gpuzarr.loader.order import EpochOrder, Split
+from gpuzarr.loader.variables import check_shapes
 from gpuzarr.loader.windows import GridWindows, RandomWindows, cell_of
 from gpuzarr.many import make_request
 from gpuzarr.plan.grid import grid_sizes
@@ -225,6 +226,7 @@ def _given(array: Array, windows: Sequence[Any], *, ordered: bool) -> GivenWindo
     """Windows that the user lists; each is checked."""
     keys = tuple(windows)
     selections = [make_request(array, key).selection for key in keys]
+    check_shapes(array, selections)
     order = np.arange(len(keys))
     group = max(1, len(keys))
     if ordered and keys:

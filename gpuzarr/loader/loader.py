@@ -22,7 +22,7 @@ from gpuzarr.loader.explain import LoaderExplanation, explain_loader
 from gpuzarr.loader.iteration import LoaderIterator, Progress
 from gpuzarr.loader.prefetch import Prefetch
 from gpuzarr.loader.reading import BatchReader, current_streams, window_requests
-from gpuzarr.loader.variables import check_alike, find_variables, whole_crop
+from gpuzarr.loader.variables import check_alike, check_given, find_variables, whole_crop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -144,6 +144,9 @@ class Loader:
         whole = None if crop is None else whole_crop(crop, largest)
         if whole is not None:
             check_alike(self._variables, whole)
+        if given:
+            windows = tuple(windows)
+            check_given(self._variables, windows)
         self._rules = EpochRules.make(
             largest,
             windows,

@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 from gpuzarr.array import Array
 from gpuzarr.errors import SelectionError
 from gpuzarr.group import Group
+from gpuzarr.many import make_request
+from gpuzarr.plan.selection import Span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from gpuzarr.plan.selection import Selection
 
     Source = Array | Group | Mapping[str, Array | Group] | Sequence[Array | Group]
 
@@ -134,6 +138,56 @@ def whole_crop(crop: int | Sequence[int | None], array: Array) -> tuple[int, ...
         length if entry is None or entry == -1 else int(entry)
         for entry, length in zip(entries, array.shape, strict=True)
     )
+
+
+def check_given(variables: Variables, windows: Sequence[Any]) -> None:
+    """Refuse windows that are given, and are others in one array than in the largest.
+
+    Raises:
+        SelectionError: they are, or do not fit into an array, or differ in shape.
+    """
+    largest = variables.largest
+    for variable in variables.all:
+        array = variable.array
+        if array.shape == largest.shape:
+            continue
+        selections = [make_request(array, key).selection for key in windows]
+        check_shapes(array, selections)
+        for number, selection in enumerate(selections):
+            due = make_request(largest, windows[number]).selection
+            if _places(selection, array, largest) != _places(due, largest, array):
+                raise SelectionError(
+                    f"windows[{number}] is another one in {array.name} of shape {array.shape} than"
+                    f" in {largest.name} of shape {largest.shape}"
+                )
+
+
+def check_shapes(array: Array, windows: Sequence[Selection]) -> None:
+    """Refuse windows that are given, and differ in shape.
+
+    Raises:
+        SelectionError: they do.
+    """
+    for number, window in enumerate(windows):
+        if window.shape != windows[0].shape:
+            raise SelectionError(
+                f"windows must be of one shape: in {array.name} windows[0] has {windows[0].shape},"
+                f" and windows[{number}] has {window.shape}"
+            )
+
+
+def _places(selection: Selection, array: Array, other: Array) -> list[object]:
+    """What is selected along the leading dimensions in which two arrays differ."""
+    found: list[object] = []
+    for axis in selection.axes:
+        dims = (axis.dim,) if isinstance(axis, Span) else axis.dims
+        if all(dim >= other.ndim or array.shape[dim] == other.shape[dim] for dim in dims):
+            continue
+        if not isinstance(axis, Span):
+            found.append((dims, axis.coords.tolist()))
+        elif (axis.start, axis.step, axis.count) != (0, 1, array.shape[axis.dim]):
+            found.append((dims, axis.start, axis.step, axis.count))
+    return found
 
 
 def check_alike(variables: Variables, crop: Sequence[int]) -> None:

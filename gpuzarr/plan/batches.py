@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gpuzarr.plan.ranges import MISSING, Requests, changes, coalesce
+from gpuzarr.plan.ranges import MISSING, WHOLE, Requests, changes, coalesce
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +53,7 @@ class Batch:
     start: NDArray[np.int64]
     """(n,) first byte of each chunk in its request's bytes."""
     nbytes: NDArray[np.int64]
-    """(n,) encoded bytes of each chunk, or WHOLE."""
+    """(n,) encoded bytes of each chunk; or WHOLE, then of all."""
     place: NDArray[np.uint8]
     """(n,) DEVICE or HOST."""
 
@@ -69,7 +69,8 @@ def make_batches(
 ) -> Iterator[Batch]:
     """Cut stored chunks into batches, in the order in which they lie in the store.
 
-    All is done on whole columns, of which each batch is then a few slices.
+    All is done on whole columns, of which each batch is then a few slices. Where several arrays are
+    read, some of them in shards, chunks that are objects and chunks in objects have batches apart.
     """
     rows = np.flatnonzero(ranges.stored)
     if not len(rows):
@@ -82,7 +83,7 @@ def make_batches(
     if several or len(rows) < len(chunks):
         chunks, pieces = chunks.take(rows), pieces.of_chunks(rows)
     work = chunks.decoded_nbytes + np.maximum(nbytes, 0) + limits.chunk_nbytes
-    cut_before = _cut(work, limits)
+    cut_before = _cut(work, limits) | changes(nbytes == WHOLE)
     begins = cut_before | changes(offset // limits.request_nbytes)
     joined = coalesce(key, offset, nbytes, begins, limits.gap_nbytes)
     firsts = np.flatnonzero(cut_before)

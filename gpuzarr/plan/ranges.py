@@ -109,7 +109,7 @@ def coalesce(
     return CoalescedRanges(first, request, start, np.where(whole[first], WHOLE, total))
 
 
-def changes(column: NDArray[np.int64]) -> NDArray[np.bool_]:
+def changes(column: NDArray[np.int64] | NDArray[np.bool_]) -> NDArray[np.bool_]:
     """(n,) whether a row differs from the one before it; the first row does."""
     differs = np.ones(len(column), np.bool_)
     np.not_equal(column[1:], column[:-1], out=differs[1:])
