@@ -11,6 +11,7 @@ from gpuzarr.metadata.model import GroupMetadata
 from gpuzarr.node import (
     Kind,
     OpenOptions,
+    as_int,
     check_names,
     check_options,
     join,
@@ -119,11 +120,11 @@ def _open(store: StoreLike, arguments: OpenArguments, kind: Kind | None) -> Arra
         device=arguments.get("device", "auto"),
         decode=arguments.get("decode", "auto"),
         io=arguments.get("io", "auto"),
-        memory_limit=_as_int(arguments.get("memory_limit")),
+        memory_limit=as_int(arguments.get("memory_limit")),
         consolidated=arguments.get("consolidated", "auto"),
         zarr_format=arguments.get("zarr_format"),
-        threads=_as_int(arguments.get("threads")),
-        cache_nbytes=_as_int(arguments.get("cache_nbytes")),
+        threads=as_int(arguments.get("threads")),
+        cache_nbytes=as_int(arguments.get("cache_nbytes")),
     )
     opened, inside = open_store(
         store,
@@ -151,11 +152,6 @@ def _open(store: StoreLike, arguments: OpenArguments, kind: Kind | None) -> Arra
             path=path,
         )
     return make_node(opened, path, metadata, options)
-
-
-def _as_int(number: int | None) -> int | None:
-    """NumPy's integers are as wide as they are; Python's never overflow."""
-    return None if number is None else int(number)
 
 
 def _check_arguments(arguments: OpenArguments) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from gpuzarr.drawing import draw_chunk_grid
 from gpuzarr.engines.conversion import check_out, make_conversion
 from gpuzarr.errors import GpuzarrError
 from gpuzarr.explain import Explanation, explain_selection
-from gpuzarr.node import OpenOptions, check_names, check_options, load_array, load_attributes
+from gpuzarr.node import OpenOptions, changed_options, load_array, load_attributes
 from gpuzarr.pending import NamedErrors, PendingRead, Request, read_selection
 from gpuzarr.plan.grid import grid_axes, grid_shape, grid_sizes, grid_text
 from gpuzarr.plan.selection import (
@@ -280,9 +279,8 @@ class Array:
             TypeError: an argument that there is not, or of the wrong type.
             ValueError: a value that is not allowed.
         """
-        check_names("with_options", changes, OpenOptions.__annotations__)
-        check_options(changes)
-        return Array(self._store, self._path, self.metadata, replace(self._options, **changes))
+        options = changed_options(self._options, changes)
+        return Array(self._store, self._path, self.metadata, options)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:  # noqa: FBT001
         """`numpy.asarray(array)`: reads everything."""

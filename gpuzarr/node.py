@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import logging
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal
@@ -97,6 +97,24 @@ def check_options(given: Mapping[str, Any]) -> None:
             continue
         if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
             raise ValueError(f"{name}={value!r}: an integer from {least}, or None for the default")
+
+
+def changed_options(options: OpenOptions, changes: Mapping[str, Any]) -> OpenOptions:
+    """The same options but for some.
+
+    Raises:
+        TypeError: an option that there is not, or of the wrong type.
+        ValueError: a value that is not allowed.
+    """
+    check_names("with_options", changes, OpenOptions.__annotations__)
+    check_options(changes)
+    numbers = {name: as_int(changes[name]) for name in _LEAST if name in changes}
+    return replace(options, **{**changes, **numbers})
+
+
+def as_int(number: int | None) -> int | None:
+    """NumPy's integers are as wide as they are; Python's never overflow."""
+    return None if number is None else int(number)
 
 
 def load_node(

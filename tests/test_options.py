@@ -46,6 +46,7 @@ def test_right_ones_are_taken() -> None:
     array = gpuzarr.open_array(STORE)
     other = array.with_options(threads=np.int64(2), memory_limit=None, device="cpu", decode="auto")
     np.testing.assert_array_equal(other[1:5], np.arange(1, 5))
+    assert type(other._options.threads) is int  # noqa: SLF001  NumPy's would overflow
 
 
 def test_fields_that_hold_arrays_are_refused() -> None:
