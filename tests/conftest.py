@@ -80,7 +80,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.path.relative_to(ROOT).as_posix() for item in items if _needs_gpu(item)
     }
     without = {item for item in items if _needs_gpu(item) and not (REQUIRE_GPU or DRIVER)}
-    if not FULL:
+    if not (FULL or REQUIRE_GPU):  # on a GPU, that is seldom there, all are run
         alike = [item for item in items if item.get_closest_marker("sampled")]
         without.update(set(alike) - sample(alike, _how_many))
     config.hook.pytest_deselected(items=[item for item in items if item in without])

@@ -15,6 +15,7 @@ FILES = (
     "tests/test_chunk_cache.py",
     "tests/test_chunk_cache_failures.py",
     "tests/test_read_batch.py",
+    "tests/test_read_batch_mixed.py",
     "tests/test_read_batch_failures.py",
 )
 """All files with tests marked `gpu`. A GPU machine lacks what others import, and pytest runs none
