@@ -5,14 +5,13 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING, Any
 
-import numcodecs
 import numpy as np
 import pytest
-import zstandard
 
 import gpuzarr
 from tests.arrays import plain_store, sharded_store
 from tests.batches import device
+from tests.engines.cuda.stores import BLOSC, ZSTD, blosc, zstd
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,26 +24,8 @@ CODECS: dict[str, tuple[tuple[Any, ...], Callable[[bytes], bytes]]] = {
         ("bytes", {"name": "numcodecs.zlib", "configuration": {"level": 1}}),
         lambda data: zlib.compress(data, 1),
     ),
-    "zstd": (
-        ("bytes", {"name": "zstd", "configuration": {"level": 1, "checksum": False}}),
-        zstandard.ZstdCompressor(level=1).compress,
-    ),
-    "blosc": (
-        (
-            "bytes",
-            {
-                "name": "blosc",
-                "configuration": {
-                    "cname": "lz4",
-                    "clevel": 5,
-                    "shuffle": "shuffle",
-                    "typesize": 4,
-                    "blocksize": 0,
-                },
-            },
-        ),
-        numcodecs.Blosc("lz4", 5, 1).encode,
-    ),
+    "zstd": (("bytes", ZSTD), zstd),
+    "blosc": (("bytes", BLOSC), blosc()),
 }
 SHAPE, CHUNK = (48, 36), (6, 9)
 

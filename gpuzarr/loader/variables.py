@@ -147,14 +147,12 @@ def check_given(variables: Variables, windows: Sequence[Any]) -> None:
         SelectionError: they are, or do not fit into an array, or differ in shape.
     """
     largest = variables.largest
-    for variable in variables.all:
-        array = variable.array
-        if array.shape == largest.shape:
-            continue
+    others = [each.array for each in variables.all if each.array.shape != largest.shape]
+    dues = [make_request(largest, key).selection for key in windows] if others else []
+    for array in others:
         selections = [make_request(array, key).selection for key in windows]
         check_shapes(array, selections)
-        for number, selection in enumerate(selections):
-            due = make_request(largest, windows[number]).selection
+        for number, (selection, due) in enumerate(zip(selections, dues, strict=True)):
             if _places(selection, array, largest) != _places(due, largest, array):
                 raise SelectionError(
                     f"windows[{number}] is another one in {array.name} of shape {array.shape} than"
